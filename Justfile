@@ -1,0 +1,67 @@
+# byre's recipes. `./just RECIPE` first gets what the recipe needs, then runs it from here.
+
+set positional-arguments
+
+export PATH := justfile_directory() / ".venv/bin:" + env("PATH")
+coverage := justfile_directory() / ".cache/coverage"
+export COVERAGE_FILE := coverage / ".coverage"
+out := justfile_directory() / ".cache/vm/out"
+vm := "python -m tests.kernel.vm"
+
+# List the recipes
+default:
+    @just --justfile "{{justfile()}}" --list --unsorted
+
+# All checks and all tests, cheap ones first, the VM last
+test: lint types imports test-host test-vm coverage
+
+# Style and formatting
+lint:
+    ruff check
+    ruff format --check
+
+# Put right what ruff can put right
+fmt:
+    ruff check --fix
+    ruff format
+
+# Static types, strictly
+types:
+    mypy
+
+# The direction of the imports
+imports:
+    lint-imports --cache-dir .cache/import-linter
+
+# All tests that need no device-mapper
+test-host *ARGS:
+    mkdir -p "{{coverage}}"
+    COVERAGE_FILE="{{coverage}}/.coverage.host" pytest --cov --cov-report= "$@"
+
+# All tests that need one, in the VM; every one of them must have run
+test-vm *ARGS:
+    rm -rf "{{out}}" && mkdir -p "{{out}}" "{{coverage}}"
+    COVERAGE_FILE="{{out}}/.coverage.vm" {{vm}} --out "{{out}}" -- pytest -m kernel \
+        -o cache_dir=/tmp/pytest --junitxml "{{out}}/junit.xml" --cov --cov-report= "$@"
+    rm -f "{{coverage}}"/.coverage.vm* && cp "{{out}}"/.coverage.vm* "{{coverage}}"
+    if [ $# -eq 0 ]; then python -m tests.kernel.completeness "{{out}}/junit.xml"; fi
+
+# Combine what the host and the VM covered, and report
+coverage:
+    rm -f "$COVERAGE_FILE" && coverage report --keep-combined
+
+# Write the generated pages anew
+docs:
+    python docs/generate.py
+
+# byre shown at work, on this machine
+demo *ARGS:
+    byre demo "$@"
+
+# The same on a real device-mapper, in the VM
+demo-vm *ARGS:
+    {{vm}} -- byre demo "$@"
+
+# Run one shell command as root in the VM:  just shell-vm 'dmsetup targets'
+shell-vm COMMAND:
+    {{vm}} -- sh -c "$1"

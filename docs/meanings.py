@@ -1,0 +1,91 @@
+"""What a field means, where its name tells whoever reads the code but not whoever reads a page.
+
+A docstring in the code comes before what stands here. A test fails when a field has neither.
+May be imported by `docs/parts.py` only.
+"""
+
+from typing import Final
+
+COMMON_MEANINGS: Final[dict[str, str]] = {
+    "trigger": "the input of the state machine",
+    "source": "the state before",
+    "target": "the state after",
+    "attempt": "1 for the first attempt, one more for each that failed in a row",
+    "driver": "`dm-snapshot` or `clone`",
+    "message": "the whole sentence, for people",
+    "hint": "the next step for a person, or empty",
+    "kind": "a short word for scripts; see [reasons](conditions-and-exit-codes.md#reasons)",
+    "exit_code": "what a waiting command returns for it",
+    "errno": "the number that the kernel returned",
+    "by": "who asked",
+    "pid": "the process",
+}
+"""By the field's name, whatever its class."""
+
+MEANINGS: Final[dict[str, dict[str, str]]] = {
+    "DiskDeclared": {
+        "id": "the disk's identity, 32 hex digits; stays with the name",
+        "spec": "the [spec](spec.md), with absolute paths",
+        "device_name": "what the dm device is called",
+    },
+    "TransitionStarted": {
+        "actions": "the plan, in order, in words",
+        "cow_path": "the disk's own file",
+    },
+    "TransitionCompleted": {
+        "changed": "the actions that had something to change, in words",
+        "cow": "the disk's own file as it is now",
+        "device": "its path; empty unless the disk is live",
+        "device_number": "major and minor, as `253:4`",
+        "base_loop": "number of the base's loop device",
+        "cow_loop": "number of the loop device of the disk's own file",
+        "link_target": "the text of the symlink",
+        "duration_ns": "from the intent to the last action",
+    },
+    "TransitionFailed": {
+        "action": "the action that failed, in words; empty when nothing was touched",
+        "holders": "who holds the thing",
+        "undone": "what this attempt had changed and took back, last change first",
+        "not_undone": "what could not be taken back, with the reason",
+    },
+    "DriftDetected": {"differences": "what the kernel shows, in words"},
+    "CowThresholdCrossed": {
+        "percent": "the level",
+        "used_bytes": "what is used of the exception store",
+        "capacity_bytes": "its size",
+    },
+    "OrphanFound": {
+        "kind": "`dm`, `loop`, `file` or `link`",
+        "name": "what it is called",
+        "identity": "what it is recognised by",
+        "evidence": "why it is byre's and nobody's",
+    },
+    "OrphanResolved": {
+        "kind": "`dm`, `loop`, `file` or `link`",
+        "name": "what it is called",
+        "identity": "what it is recognised by",
+    },
+    "HostBooted": {
+        "root_id": "the identity of this state root",
+        "kernel": "the kernel's release",
+        "previous_boot_id": "the boot that this root saw before, or empty",
+    },
+    "ReconcilerStarted": {"version": "of byre"},
+    "ReconcilerStopped": {"why": "the signal's name, or the reason"},
+    "Requester": {
+        "uid": "the numeric user",
+        "user": "the user's name",
+        "command": "the command line, at most 400 characters",
+    },
+    "FileIdentity": {
+        "device": "`st_dev`",
+        "inode": "`st_ino`",
+        "size": "in bytes",
+        "mtime_ns": "time of the last change of the content, UTC in ns",
+    },
+    "Waited": {
+        "record": "the disk's record when the waiting ended",
+        "message": "why it is not there",
+    },
+}
+"""By class and field; comes before what is common."""

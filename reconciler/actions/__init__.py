@@ -1,0 +1,78 @@
+"""What can be done to the kernel: one class an action, each idempotent, verified, with its undo.
+
+An action is a value that a plan consists of. `do` looks, acts if it must, looks again, and says
+CHANGED (True) or UNCHANGED (False). `undo` takes back what this very `do` changed, and nothing
+else: whatever was there before stays.
+
+What is known only while acting (the number of a loop device) goes from one action to the next in
+the `Scene`. Actions make no choices: what could be one was made in the plan.
+May be imported by drivers, act and reconcile.
+"""
+
+from reconciler.actions.dm import (
+    HandOverCow,
+    LoadTable,
+    MakeDm,
+    RemoveDm,
+    ResumeDm,
+    refuse_foreign,
+)
+from reconciler.actions.files import (
+    CheckBase,
+    CheckCow,
+    CloneBase,
+    MakeCow,
+    RemoveCow,
+)
+from reconciler.actions.links import (
+    CheckLink,
+    CheckName,
+    DropFolder,
+    DropLink,
+    DropNode,
+    MakeFolder,
+    MakeLink,
+    MakeNode,
+)
+from reconciler.actions.loops import (
+    AttachBase,
+    AttachCow,
+    DetachCow,
+    OfferFile,
+    ReleaseBase,
+)
+from reconciler.actions.scene import (
+    Action,
+    Scene,
+    in_use,
+)
+
+__all__ = [
+    "Action",
+    "AttachBase",
+    "AttachCow",
+    "CheckBase",
+    "CheckCow",
+    "CheckLink",
+    "CheckName",
+    "CloneBase",
+    "DetachCow",
+    "DropFolder",
+    "DropLink",
+    "DropNode",
+    "HandOverCow",
+    "LoadTable",
+    "MakeCow",
+    "MakeDm",
+    "MakeFolder",
+    "MakeLink",
+    "MakeNode",
+    "OfferFile",
+    "ReleaseBase",
+    "RemoveCow",
+    "RemoveDm",
+    "ResumeDm",
+    "Scene",
+    "in_use",
+    "refuse_foreign",
+]

@@ -1,0 +1,164 @@
+"""Actions on files: the base, the CoW file, a clone. See the package for the rules.
+
+May be imported by the package's own `__init__` only.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import attrs
+
+from reconciler.actions.scene import Scene
+from reconciler.kernel.port import CowHeader
+from statemachine.errors import IdentityMismatch, PermanentError
+from statemachine.observed import FileIdentity
+from statemachine.units import Bytes
+
+
+@attrs.frozen
+class CheckBase:
+    """Refuse a base that is not the pinned one any more."""
+
+    path: Path
+    pin: FileIdentity
+
+    def do(self, scene: Scene) -> bool:
+        """Compare (device, inode, size, mtime); changes nothing."""
+        found = scene.kernel.identify(self.path, follow=True)
+        if found is None:
+            msg = f"base {self.path} is missing"
+            raise PermanentError(msg, kind="base-missing", hint="put the base back")
+        if not self.pin.same_content(found, same_boot=scene.same_boot):
+            msg = f"base {self.path} has changed: pinned is {self.pin}; found is {found}"
+            hint = "put the pinned base back; a CoW is worthless on another base"
+            raise IdentityMismatch(msg, hint=hint)
+        scene.base = found
+        return False
+
+    def undo(self, scene: Scene) -> None:
+        """Nothing was changed."""
+
+    def __str__(self) -> str:
+        return f"check base {self.path}"
+
+
+@attrs.frozen
+class MakeCow:
+    """Make the sparse CoW file, large enough that a full rewrite never overflows it."""
+
+    path: Path
+    size: Bytes
+
+    def do(self, scene: Scene) -> bool:
+        """Make it, or take the empty one that an interrupted attempt left."""
+        found = scene.kernel.identify(self.path)
+        scene.cow_method = "sparse"
+        if found is None:
+            scene.cow = scene.kernel.create_sparse(self.path, self.size)
+            scene.cow_is_new = True
+            return True
+        header = scene.kernel.cow_header(self.path)
+        if found.size != self.size or header is not CowHeader.EMPTY:
+            msg = f"{self.path} exists and is not an empty CoW file of ours: {header}, {found}"
+            raise IdentityMismatch(msg, hint="look at the file; move it away if it is not needed")
+        scene.cow = found
+        return False
+
+    def undo(self, scene: Scene) -> None:
+        """Delete the file that was made; it was never written to."""
+        if scene.cow is not None:
+            scene.kernel.remove_file(self.path, scene.cow)
+
+    def __str__(self) -> str:
+        return f"make CoW file {self.path} of {self.size.count} bytes"
+
+
+@attrs.frozen
+class CloneBase:
+    """Make a private copy of the base: a reflink, else a sparse copy."""
+
+    base: Path
+    path: Path
+    size: Bytes
+
+    def do(self, scene: Scene) -> bool:
+        """Copy it, or take the whole copy that an interrupted attempt left."""
+        found = scene.kernel.identify(self.path)
+        if found is not None:
+            if found.size != self.size:
+                msg = f"{self.path} exists with {found.size.count} bytes, not {self.size.count}"
+                raise IdentityMismatch(msg, hint="look at the file; move it away if not needed")
+            scene.cow = found
+            return False
+        scene.cow_method = scene.kernel.clone_file(self.base, self.path, self.size).value
+        scene.cow = scene.kernel.identify(self.path)
+        scene.cow_is_new = True
+        return True
+
+    def undo(self, scene: Scene) -> None:
+        """Delete the copy that was made; it was never written to."""
+        if scene.cow is not None:
+            scene.kernel.remove_file(self.path, scene.cow)
+
+    def __str__(self) -> str:
+        return f"copy base {self.base} to {self.path}"
+
+
+@attrs.frozen
+class CheckCow:
+    """Refuse to go live on a CoW file that is missing, damaged, or another one."""
+
+    path: Path
+    recorded: FileIdentity
+    same_boot: bool
+    headers: tuple[CowHeader, ...]
+
+    def do(self, scene: Scene) -> bool:
+        """Compare identity, and read the header; changes nothing."""
+        found = scene.kernel.identify(self.path)
+        if found is None:
+            msg = f"CoW file {self.path} is missing"
+            raise PermanentError(msg, kind="cow-missing", hint="put it back, then `byre retry`")
+        if not self.recorded.same_file(found, same_boot=self.same_boot):
+            msg = f"CoW file {self.path} is another file: recorded {self.recorded}; found {found}"
+            raise IdentityMismatch(msg, hint="put the recorded file back, then `byre retry`")
+        header = scene.kernel.cow_header(self.path)
+        if self.headers and header not in self.headers:
+            msg = f"CoW file {self.path} is damaged: its exception store is {header}"
+            raise PermanentError(
+                msg, kind=f"cow-{header}", hint="restore a copy, then `byre retry`"
+            )
+        scene.cow = found
+        return False
+
+    def undo(self, scene: Scene) -> None:
+        """Nothing was changed."""
+
+    def __str__(self) -> str:
+        return f"check CoW file {self.path}"
+
+
+@attrs.frozen
+class RemoveCow:
+    """Delete the disk's own file: its data ends here."""
+
+    path: Path
+    recorded: FileIdentity | None
+    same_boot: bool
+
+    def do(self, scene: Scene) -> bool:
+        """Delete it if it is the recorded one, and nothing if it is gone."""
+        found = scene.kernel.identify(self.path)
+        if found is None:
+            return False
+        if self.recorded and not self.recorded.same_file(found, same_boot=self.same_boot):
+            msg = f"{self.path} is another file: recorded {self.recorded}; found {found}"
+            raise IdentityMismatch(msg, hint="move it away; byre deletes only what it made")
+        return scene.kernel.remove_file(self.path, found)
+
+    def undo(self, scene: Scene) -> None:
+        """Deleted data does not come back; this is why it is the last action of a plan."""
+
+    def __str__(self) -> str:
+        return f"delete {self.path}"

@@ -1,0 +1,212 @@
+"""Actions on names: the device's node, the disk's link, and the folders made for it.
+
+A link is a symlink at the path that the spec names; whatever else stands there is somebody's and
+is refused. See the package for the other rules.
+May be imported by the package's own `__init__` only.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import attrs
+
+from reconciler.actions.dm import refuse_foreign
+from reconciler.actions.scene import Scene
+from statemachine.errors import ForeignDevice
+from statemachine.observed import LinkKind, LinkObservation
+
+_STRANGER_HINT = "move it away, or choose another link; byre never overwrites it"
+
+
+@attrs.frozen
+class CheckName:
+    """Refuse a disk whose device's name is taken, before anything is made for it."""
+
+    name: str
+    uuid: str
+
+    def do(self, scene: Scene) -> bool:
+        """Look whose the name is; changes nothing."""
+        found = scene.kernel.dm(self.name)
+        if found is not None:
+            refuse_foreign(found, self.uuid)
+        return False
+
+    def undo(self, scene: Scene) -> None:
+        """Nothing was changed."""
+
+    def __str__(self) -> str:
+        return f"check that the name {self.name} is free"
+
+
+@attrs.frozen
+class CheckLink:
+    """Refuse a disk whose link's place is taken, before anything is made for it."""
+
+    path: Path
+    ours: tuple[str, ...]
+    """Texts that a symlink of ours may have here."""
+
+    def do(self, scene: Scene) -> bool:
+        """Look what is there; changes nothing."""
+        _refuse_occupied(self.path, scene.kernel.read_link(self.path), self.ours)
+        return False
+
+    def undo(self, scene: Scene) -> None:
+        """Nothing was changed."""
+
+    def __str__(self) -> str:
+        return f"check that link {self.path} is free"
+
+
+@attrs.frozen
+class MakeNode:
+    """Have /dev/dm-N and /dev/mapper/NAME, whether udev makes them or not."""
+
+    path: Path
+
+    def do(self, scene: Scene) -> bool:
+        """Make what is missing; udev may make the same symlink at the same moment."""
+        assert scene.device is not None, "the dm device comes first"
+        node = Path(f"/dev/dm-{scene.device.minor}")
+        changed = scene.kernel.ensure_node(scene.device, node)
+        found = scene.kernel.read_link(self.path)
+        scene.device_path = str(self.path)
+        if found.kind is LinkKind.DEVICE and found.target == str(scene.device):
+            return changed
+        # The name belongs to our device: a symlink left by an earlier owner of it is stale.
+        stale = found.target if found.kind is LinkKind.SYMLINK else None
+        return scene.kernel.put_link(self.path, f"../{node.name}", replaces=stale) or changed
+
+    def undo(self, scene: Scene) -> None:
+        """Remove the symlink while the device is still there; the kernel removes the node."""
+        assert scene.device is not None, "it was made for this device"
+        ours = f"../dm-{scene.device.minor}"
+        found = scene.kernel.read_link(self.path)
+        if found.kind is LinkKind.SYMLINK and found.target == ours:
+            scene.kernel.drop_link(self.path, ours)
+
+    def __str__(self) -> str:
+        return f"make {self.path}"
+
+
+@attrs.frozen
+class DropNode:
+    """Have no /dev/mapper/NAME once its device is gone."""
+
+    path: Path
+
+    def do(self, scene: Scene) -> bool:
+        """Remove the symlink if it leads to a dm node; udev may have been quicker."""
+        found = scene.kernel.read_link(self.path)
+        if found.kind is not LinkKind.SYMLINK or not found.target.startswith("../dm-"):
+            return False
+        if scene.kernel.dm(self.path.name) is not None:
+            return False  # somebody else's device has the name now
+        return scene.kernel.drop_link(self.path, found.target)
+
+    def undo(self, scene: Scene) -> None:
+        """Made again together with the device."""
+
+    def __str__(self) -> str:
+        return f"remove {self.path}"
+
+
+@attrs.frozen
+class MakeFolder:
+    """Have one parent folder of a link."""
+
+    path: Path
+
+    def do(self, scene: Scene) -> bool:
+        """Make it if it is missing."""
+        return scene.kernel.make_folder(self.path)
+
+    def undo(self, scene: Scene) -> None:
+        """Remove it if it is still empty."""
+        scene.kernel.remove_folder(self.path)
+
+    def __str__(self) -> str:
+        return f"make folder {self.path}"
+
+
+@attrs.frozen
+class DropFolder:
+    """Remove a folder that byre made, if it is empty."""
+
+    path: Path
+
+    def do(self, scene: Scene) -> bool:
+        """Remove it; with anything in it, it stays."""
+        return scene.kernel.remove_folder(self.path)
+
+    def undo(self, scene: Scene) -> None:
+        """Made again together with the link."""
+
+    def __str__(self) -> str:
+        return f"remove folder {self.path} if it is empty"
+
+
+@attrs.frozen
+class MakeLink:
+    """Have the symlink that leads to the device for as long as the disk is live."""
+
+    path: Path
+    target: str
+    """The text of the symlink; "" for the loop device that an earlier action attached."""
+    ours: tuple[str, ...]
+    """Texts that a symlink of ours may have here, and that may be replaced."""
+
+    def do(self, scene: Scene) -> bool:
+        """Make or retarget it, atomically; refuse whatever is not ours."""
+        target = self._target(scene)
+        found = scene.kernel.read_link(self.path)
+        if found.kind is LinkKind.MISSING:
+            return scene.kernel.put_link(self.path, target, replaces=None)
+        _refuse_occupied(self.path, found, (*self.ours, target))
+        return scene.kernel.put_link(self.path, target, replaces=found.target)
+
+    def _target(self, scene: Scene) -> str:
+        if self.target:
+            return self.target
+        assert scene.cow_loop is not None, "AttachCow comes first"
+        return scene.cow_loop.path
+
+    def undo(self, scene: Scene) -> None:
+        """Remove it."""
+        scene.kernel.drop_link(self.path, self._target(scene))
+
+    def __str__(self) -> str:
+        return f"link {self.path} to {self.target or 'the loop device'}"
+
+
+@attrs.frozen
+class DropLink:
+    """Have no link of ours at the path."""
+
+    path: Path
+    target: str
+
+    def do(self, scene: Scene) -> bool:
+        """Remove it if it is still ours; somebody else's stays."""
+        found = scene.kernel.read_link(self.path)
+        if found.kind is not LinkKind.SYMLINK or found.target != self.target:
+            return False
+        return scene.kernel.drop_link(self.path, self.target)
+
+    def undo(self, scene: Scene) -> None:
+        """Put it back, so that a device that could not be removed keeps its link."""
+        scene.kernel.put_link(self.path, self.target, replaces=None)
+
+    def __str__(self) -> str:
+        return f"remove link {self.path}"
+
+
+def _refuse_occupied(path: Path, found: LinkObservation, ours: tuple[str, ...]) -> None:
+    """Raise ForeignDevice unless a link's place is free or holds a symlink of ours."""
+    if found.kind is LinkKind.MISSING or (found.kind is LinkKind.SYMLINK and found.target in ours):
+        return
+    what = f"a symlink to {found.target}" if found.target else "not a symlink"
+    msg = f"link {path} is occupied: {what}, not made by byre"
+    raise ForeignDevice(msg, hint=_STRANGER_HINT)

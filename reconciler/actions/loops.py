@@ -1,0 +1,158 @@
+"""Actions on loop devices: the shared one of a base, the private one of a disk's own file.
+
+See the package for the rules.
+May be imported by the package's own `__init__` only.
+"""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import attrs
+
+from reconciler.actions.scene import Scene, in_use
+from statemachine.errors import BlockedError, TransientError
+from statemachine.names import cow_marker
+from statemachine.observed import FileIdentity, Loop
+
+
+@attrs.frozen
+class AttachBase:
+    """Have the base's one shared loop device, read-only."""
+
+    path: Path
+
+    def do(self, scene: Scene) -> bool:
+        """Share the loop of the other disks on this base, or make it."""
+        assert scene.base is not None, "CheckBase comes first"
+        scene.base_loop, changed = scene.bases.attach(scene.disk, self.path, scene.base)
+        return changed
+
+    def undo(self, scene: Scene) -> None:
+        """Give it back, unless another disk took it meanwhile."""
+        assert scene.base is not None, "CheckBase comes first"
+        scene.bases.release(scene.disk, scene.base)
+
+    def __str__(self) -> str:
+        return f"attach the shared read-only loop of {self.path}"
+
+
+@attrs.frozen
+class ReleaseBase:
+    """Give the base's loop device back if this was the last disk on it."""
+
+    path: Path
+    pin: FileIdentity
+
+    def do(self, scene: Scene) -> bool:
+        """Release it, as this boot's loops know it: by the pin, or the file after a reboot."""
+        found = None if scene.same_boot else scene.kernel.identify(self.path, follow=True)
+        return scene.bases.release(scene.disk, found or self.pin)
+
+    def undo(self, scene: Scene) -> None:
+        """The next disk on the base makes it again."""
+
+    def __str__(self) -> str:
+        return f"give back the loop of {self.path} if nobody else uses it"
+
+
+@attrs.frozen
+class AttachCow:
+    """Have one, and only one, loop device on the disk's own file."""
+
+    path: Path
+    disk_id: str
+    generation: int
+
+    def do(self, scene: Scene) -> bool:
+        """Take the one that is there, or make it; refuse when somebody else has one."""
+        assert scene.cow is not None, "MakeCow, CloneBase or CheckCow comes first"
+        marker = cow_marker(self.disk_id, self.generation)
+        found = () if scene.cow_is_new else loops_on(scene, scene.cow)
+        foreign = [loop for loop in found if loop.marker != marker]
+        if foreign or len(found) > 1:
+            names = tuple(loop.path for loop in foreign or found[1:])
+            msg = f"{self.path} is already on {', '.join(names)}; two loops would destroy it"
+            hint = f"detach it with `losetup -d {names[0]}`"
+            raise BlockedError(msg, kind="two-loops", holders=names, hint=hint)
+        if found:
+            scene.cow_loop = found[0]
+        else:
+            scene.cow_loop = scene.kernel.loop_attach(
+                self.path, scene.cow, marker=marker, read_only=False
+            )
+        scene.cow_loop_hint = scene.cow_loop.number
+        scene.device, scene.device_path = scene.cow_loop.device, scene.cow_loop.path
+        return not found
+
+    def undo(self, scene: Scene) -> None:
+        """Detach it."""
+        if scene.cow_loop is not None:
+            scene.kernel.loop_detach(scene.cow_loop)
+
+    def __str__(self) -> str:
+        return f"attach a loop to {self.path}"
+
+
+@attrs.frozen
+class OfferFile:
+    """Offer the disk's own file itself as the device, where no loop device is permitted."""
+
+    path: Path
+
+    def do(self, scene: Scene) -> bool:
+        """Note it for the outcome; changes nothing."""
+        scene.device_path = str(self.path)
+        return False
+
+    def undo(self, scene: Scene) -> None:
+        """Nothing was changed."""
+
+    def __str__(self) -> str:
+        return f"offer {self.path} as a plain file"
+
+
+@attrs.frozen
+class DetachCow:
+    """Have no loop device of ours on the disk's own file."""
+
+    path: Path
+    disk_id: str
+    generation: int
+
+    def do(self, scene: Scene) -> bool:
+        """Detach what is there; the kernel may have done it with the dm device (autoclear)."""
+        found = scene.kernel.identify(self.path)
+        if found is None:
+            return False
+        changed = False
+        for loop in self._ours(scene, found):
+            changed |= self._detach(scene, loop)
+        return changed
+
+    def _ours(self, scene: Scene, file: FileIdentity) -> list[Loop]:
+        marker = cow_marker(self.disk_id, self.generation)
+        if scene.cow_loop_hint is None:
+            return [loop for loop in loops_on(scene, file) if loop.marker == marker]
+        seen = scene.kernel.loop(scene.cow_loop_hint)
+        return [seen] if seen and seen.backs(file) and seen.marker == marker else []
+
+    def _detach(self, scene: Scene, loop: Loop) -> bool:
+        try:
+            return scene.kernel.loop_detach(loop)
+        except TransientError as error:
+            if error.errno == errno.EBUSY:
+                raise in_use(scene, loop.path, loop.device, error) from error
+            raise
+
+    def undo(self, scene: Scene) -> None:
+        """The loop is made again by the next transition that needs it."""
+
+    def __str__(self) -> str:
+        return f"detach the loop of {self.path}"
+
+
+def loops_on(scene: Scene, file: FileIdentity) -> tuple[Loop, ...]:
+    """Return every loop device on a file, ours or not."""
+    return tuple(loop for loop in scene.kernel.loops() if loop.backs(file))

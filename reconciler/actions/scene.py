@@ -1,0 +1,75 @@
+"""What an action is, and what the actions of one transition hand on to each other.
+
+May be imported by the actions, drivers, act and reconcile.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import attrs
+
+from reconciler.bases import BaseLoops
+from reconciler.kernel.port import Kernel
+from statemachine.errors import BlockedError, TransientError
+from statemachine.observed import DeviceNumber, FileIdentity, Loop
+
+
+@attrs.define(kw_only=True, eq=False)
+class Scene:
+    """What the actions of one transition of one disk hand on to each other."""
+
+    kernel: Kernel
+    bases: BaseLoops
+    disk: str
+    same_boot: bool
+    """Whether the base's pin was taken in this boot."""
+    base: FileIdentity | None = None
+    cow: FileIdentity | None = None
+    cow_is_new: bool = False
+    cow_method: str = ""
+    base_loop: Loop | None = None
+    cow_loop: Loop | None = None
+    cow_loop_hint: int | None = None
+    """Where the loop on the CoW file was last seen, to find it without a search."""
+    device: DeviceNumber | None = None
+    device_path: str = ""
+
+
+class Action(Protocol):
+    """One planned change."""
+
+    def do(self, scene: Scene) -> bool:
+        """Make it so; True when something had to be changed.
+
+        Raises:
+            ActionError, RefusedError: it could not be done, or must not be.
+        """
+
+    def undo(self, scene: Scene) -> None:
+        """Take back what `do` changed; called only after it returned True."""
+
+    def __str__(self) -> str:
+        """Say in the imperative what it does, for plans and the log."""
+
+
+def in_use(
+    scene: Scene, path: str, device: DeviceNumber, error: TransientError
+) -> BlockedError | TransientError:
+    """Say who holds a device; udev's and blkid's short looks are transient.
+
+    Returns:
+        BlockedError with the holders, or the TransientError as it is when nobody can be named.
+    """
+    holders = scene.kernel.holders(device)
+    lasting = [holder for holder in holders if not _is_udev(holder.name)]
+    if not lasting:
+        return error
+    names = tuple(map(str, lasting))
+    msg = f"{path} is in use by {', '.join(names)}"
+    hint = "byre goes on by itself when it is closed; it never forces"
+    return BlockedError(msg, errno=error.errno, kind="in-use", holders=names, hint=hint)
+
+
+def _is_udev(name: str) -> bool:
+    return any(word in name for word in ("udev", "blkid", "systemd-udevd"))

@@ -1,0 +1,373 @@
+"""The Python API: open a root, say what should be, wait until it is, read what happened.
+
+    from reconciler import Byre
+
+    with Byre("/var/lib/byre") as byre:
+        byre.ensure("sb-1", base="/srv/images/ubuntu.ext4")
+        [disk] = byre.wait(["sb-1"], timeout_s=30)
+        print(disk.record.device, [event.type for event in byre.history("sb-1")])
+
+The command line is made of this and adds nothing but words. A running reconciler on the same root
+does the work; without one, `wait` takes the root's lock and does it itself meanwhile.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import attrs
+
+from reconciler import observe
+from reconciler.bases import BaseLoops
+from reconciler.clock import Clock, SystemClock
+from reconciler.config import Root, Settings
+from reconciler.declare import Declared, Declarer
+from reconciler.drivers.port import View
+from reconciler.kernel.port import Kernel
+from reconciler.lock import RootLock
+from reconciler.reconcile import Reconciler
+from reconciler.requester import this_process
+from reconciler.specs import Sourced
+from reconciler.watch.follow import LogFollower
+from reconciler.workers import Workers
+from reconciler.workqueue import WorkQueue
+from statemachine import history
+from statemachine.errors import DeadlinePassed, NoSuchDisk, RootBusy
+from statemachine.eventlog import EventLog
+from statemachine.events import Event, EventType
+from statemachine.machine import LIVE, Desired, State, Trigger, is_met
+from statemachine.projection import Record
+from statemachine.spec import DriverChoice, parse
+
+FOLLOW_S: Final = 0.5
+"""How often a waiting process looks whether the reconciler that works for it is still there."""
+LOOK_NS: Final = 3_000_000_000
+"""How long a reconciler has to look at a disk that is tried again, before it counts as well."""
+IDLE_S: Final = 0.01
+"""How long a process that works itself rests between looks at what is still missing."""
+
+
+@attrs.frozen(kw_only=True)
+class Waited:
+    """How waiting for one disk ended."""
+
+    record: Record
+    exit_code: int
+    """0: it is there. 1 or 4: it failed until something changes. 5: the deadline passed."""
+    message: str = ""
+    hint: str = ""
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the disk is what was desired."""
+        return self.exit_code == 0
+
+
+class Byre:
+    """An open root. Close it, or use it as a context manager.
+
+    Args:
+        root: the state root; by default BYRE_ROOT, /var/lib/byre as root, the XDG folder else.
+        kernel: what is changed; by default this host's.
+        settings: bounds and delays of the reconciling done here.
+        read_only: only questions; the root must exist.
+        clock: for delays and deadlines.
+
+    Raises:
+        LogUnavailable, LogDamaged, RefusedError: see `statemachine.eventlog.EventLog`.
+    """
+
+    def __init__(
+        self,
+        root: Path | str | None = None,
+        *,
+        kernel: Kernel | None = None,
+        settings: Settings | None = None,
+        read_only: bool = False,
+        clock: Clock | None = None,
+    ) -> None:
+        self.root = Root(root) if root else Root.from_environment(os.environ, uid=os.getuid())
+        self.kernel = kernel or _this_host()
+        self.settings = settings or Settings()
+        self.clock = clock or SystemClock()
+        boot_id = self.kernel.boot_id()
+        self.log = EventLog(
+            self.root.log, boot_id=boot_id, read_only=read_only, clock_ns=self.clock.now_ns
+        )
+        self.lock = RootLock(self.root.lock)
+
+    def close(self) -> None:
+        """Close the log and give the lock back; idempotent."""
+        self.lock.release()
+        self.log.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # --- saying what should be ---------------------------------------------------------------
+
+    def ensure(
+        self,
+        name: str,
+        *,
+        base: Path | str,
+        state: Desired = Desired.LIVE,
+        link: Path | str | None = None,
+        driver: DriverChoice = DriverChoice.AUTO,
+        reason: str = "",
+    ) -> Declared:
+        """Declare one disk; idempotent. See `Declarer.apply` for what is raised."""
+        table = {"name": name, "base": str(base), "state": str(state), "driver": str(driver)}
+        if link is not None:
+            table["link"] = str(link)
+        [spec] = parse({"disk": [table]}, source="the call", folder=Path.cwd())
+        return self.apply([Sourced("the call", spec)], reason=reason)[0]
+
+    def apply(
+        self, wanted: Sequence[Sourced], *, prune: bool = False, reason: str = ""
+    ) -> list[Declared]:
+        """Declare a checked set of specs, all or none; see `Declarer.apply`."""
+        return self._declarer(reason).apply(wanted, prune=prune)
+
+    def command(
+        self, names: Sequence[str], trigger: Trigger, *, reason: str = ""
+    ) -> list[Declared]:
+        """Declare what `pause`, `restore` or `remove` ask for; see `Declarer.command`."""
+        return self._declarer(reason).command(names, trigger)
+
+    def retry(self, names: Sequence[str], *, reason: str = "") -> list[Declared]:
+        """Have failing, stalled or faulted disks tried again; see `Declarer.retry`."""
+        return self._declarer(reason).retry(names)
+
+    def _declarer(self, reason: str) -> Declarer:
+        return Declarer(
+            self.log,
+            self.kernel,
+            by=this_process(),
+            device_prefix=self.settings.device_prefix,
+            reason=reason,
+        )
+
+    # --- asking ------------------------------------------------------------------------------
+
+    def get(self, name: str) -> Record:
+        """Return one disk's record; raises NoSuchDisk."""
+        record = self.log.record(name)
+        if record is None:
+            raise NoSuchDisk(name)
+        return record
+
+    def history(self, name: str) -> list[Event]:
+        """Return the events of one disk, oldest first."""
+        return history.ask(self.log, history.Question(disk=name))
+
+    def look(self, record: Record) -> tuple[View, observe.Choice]:
+        """Look at a disk in the kernel, as a pass would; changes nothing."""
+        return observe.look(
+            self.kernel, BaseLoops(self.kernel, self.log.root_id), self.root, record
+        )
+
+    def reconciler(self) -> Reconciler:
+        """Return a reconciler for this root, ready to work; the lock must be held."""
+        assert self.lock.is_held, "only the holder of the root's lock may reconcile"
+        reconciler = Reconciler(
+            self.log,
+            self.kernel,
+            self.root,
+            settings=self.settings,
+            clock=self.clock,
+            random=random.random,
+        )
+        reconciler.begin()
+        return reconciler
+
+    # --- waiting -----------------------------------------------------------------------------
+
+    def wait(self, names: Sequence[str], *, timeout_s: float) -> list[Waited]:
+        """Wait until disks are what is desired of them, or failed for good, or time is over.
+
+        Whoever holds the root's lock does the work; while nobody does, this process does, for
+        these disks only.
+
+        Args:
+            names: declared disks.
+            timeout_s: seconds.
+
+        Returns:
+            One answer for each name, in their order.
+
+        Raises:
+            NoSuchDisk: one was never declared.
+        """
+        return _Waiting(self, list(dict.fromkeys(names)), timeout_s).run()
+
+    def reconcile_once(self, *, timeout_s: float) -> list[Waited]:
+        """Look at every disk, and work until each is there, failed for good, or time is over.
+
+        Args:
+            timeout_s: seconds.
+
+        Returns:
+            One answer for each disk that exists or should.
+
+        Raises:
+            RootBusy: another reconciler has this root.
+        """
+        with self.lock:
+            reconciler = self.reconciler()
+            names = [r.name for r in self.log.records() if not (is_gone(r) and is_there(r))]
+            return _Waiting(self, names, timeout_s).work(reconciler)
+
+
+class _Waiting:
+    """One call of `wait`."""
+
+    def __init__(self, byre: Byre, names: list[str], timeout_s: float) -> None:
+        self._byre = byre
+        self._names = names
+        self._give_up_s = byre.clock.monotonic_s() + timeout_s
+
+    def run(self) -> list[Waited]:
+        with LogFollower(self._byre.log.path) as follower:
+            while (left_s := self._left_s()) > 0:
+                if self._work():
+                    break
+                missing = [*self._missing(), *self._unseen()]
+                if all(map(failed_for_good, missing)):
+                    break
+                follower.wait(min(left_s, FOLLOW_S))
+        return [self._answer(self._byre.get(name)) for name in self._names]
+
+    def work(self, reconciler: Reconciler) -> list[Waited]:
+        """Look at all of them, whether they seem to be there or not; the lock is held."""
+        self._drive(reconciler, self._names)
+        return [self._answer(self._byre.get(name)) for name in self._names]
+
+    def _left_s(self) -> float:
+        return self._give_up_s - self._byre.clock.monotonic_s()
+
+    def _missing(self) -> list[Record]:
+        records = map(self._byre.get, self._names)
+        return [record for record in records if not is_there(record)]
+
+    def _unseen(self) -> list[Record]:
+        """Return the disks that a person had tried again a moment ago.
+
+        Their fault is forgotten, and whoever reconciles may not have looked yet; when all is well
+        nothing more is written, so it is a matter of time.
+        """
+        now_ns = self._byre.clock.now_ns()
+        recent = [r for r in map(self._byre.get, self._names) if now_ns - r.updated_at < LOOK_NS]
+        where = "WHERE disk = ? AND generation = ? AND version = ?"
+        return [
+            record
+            for record in recent
+            for event in self._byre.log.select(where, record.name, *record.expect)
+            if event.type == EventType.DISK_RECOVERED
+        ]
+
+    def _work(self) -> bool:
+        """Do the work, to the end, if nobody else does; False if somebody else holds the root."""
+        byre = self._byre
+        try:
+            byre.lock.acquire()
+        except RootBusy:
+            return False
+        try:
+            self._drive(byre.reconciler(), self._names)
+        finally:
+            byre.lock.release()
+        return True
+
+    def _drive(self, reconciler: Reconciler, names: list[str]) -> None:
+        if not names:
+            return
+        byre, tried = self._byre, set[str]()
+        queue: WorkQueue[str] = WorkQueue(byre.clock)
+        workers = Workers(
+            queue,
+            reconciler.reconcile,
+            min(int(byre.settings.workers), len(names)),
+            settled=lambda name, _how: tried.add(name),
+        )
+        for name in names:
+            queue.add(name)
+        workers.start()
+        try:
+            while (left_s := self._left_s()) > 0 and self._is_due(names, tried):
+                queue.wait_idle(min(left_s, FOLLOW_S))
+                byre.clock.sleep_s(min(left_s, IDLE_S))
+        finally:
+            queue.shut_down(drain=False)
+            workers.join()
+
+    def _is_due(self, names: list[str], tried: set[str]) -> bool:
+        """Tell whether a disk may still get there; old failures count once tried again."""
+        if len(tried) < len(names):
+            return True
+        return not all(map(failed_for_good, self._missing()))
+
+    def _answer(self, record: Record) -> Waited:
+        if is_there(record):
+            return Waited(record=record, exit_code=0)
+        failed = failed_for_good(record)
+        if failed is not None:
+            return failed
+        failure = record.failure
+        why = f": {failure.message}" if failure else ""
+        return Waited(
+            record=record,
+            exit_code=DeadlinePassed.exit_code,
+            message=f"still {record.state}, not {record.desired}{why}",
+            hint=failure.hint if failure else "`byre explain` says what it waits for",
+        )
+
+
+def is_there(record: Record) -> bool:
+    """Tell whether a disk is what is desired, with nothing in flight."""
+    wanted_link = record.wanted.link if record.state in LIVE else None
+    return (
+        is_met(record.state, record.desired)
+        and record.link == str(wanted_link or "")
+        and record.in_flight is None
+        and record.fault is None
+        and record.failure is None
+    )
+
+
+def is_gone(record: Record) -> bool:
+    """Tell whether a disk is removed, and nobody wants it back."""
+    return record.state is State.REMOVED and record.desired is Desired.REMOVED
+
+
+def failed_for_good(record: Record) -> Waited | None:
+    """Return why a disk will not get there until something changes; None if it still may."""
+    failure, fault = record.failure, record.fault
+    if fault is not None and record.desired is not Desired.REMOVED:
+        return Waited(
+            record=record, exit_code=fault.exit_code, message=fault.message, hint=fault.hint
+        )
+    if failure is None or failure.consequence != "permanent":
+        return None
+    return Waited(
+        record=record, exit_code=failure.exit_code, message=failure.message, hint=failure.hint
+    )
+
+
+def _this_host() -> Kernel:
+    from reconciler.kernel.linux import LinuxKernel  # noqa: PLC0415 - not for those with a sim
+
+    return LinuxKernel()

@@ -1,0 +1,1 @@
+"""The checks of `byre doctor`, by what they look at; `reconciler.doctor` has the list of them."""

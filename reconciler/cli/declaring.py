@@ -1,0 +1,211 @@
+"""`apply`, `create`, `pause`, `restore`, `remove`, `retry`: saying what should be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from reconciler.api import Byre, Waited
+from reconciler.cli import describe, options, say
+from reconciler.cli.app import Context
+from reconciler.declare import Declared
+from reconciler.lock import RootLock
+from reconciler.specs import Sourced, read
+from statemachine.errors import RootBusy, SpecError
+from statemachine.machine import Desired, Trigger
+from statemachine.names import NAME_RULE
+from statemachine.spec import DriverChoice, parse
+
+EXIT_ORDER = (4, 1, 5)
+"""Of several disks that did not get there, which exit code tells most."""
+
+
+@click.command(
+    "apply",
+    epilog=options.epilog("byre apply -f disks.toml --wait", "byre apply -f /etc/byre/disks.d"),
+)
+@click.option(
+    "-f", "--file", "where", required=True, metavar="FILE|DIR|-", help="TOML, YAML or JSON."
+)
+@click.option("--prune", is_flag=True, help="Also remove every disk that the specs do not name.")
+@options.waiting
+@options.reasoned
+@options.output("table", "json")
+@click.pass_obj
+def apply_command(
+    ctx: Context, *, where: str, prune: bool, wait: bool, timeout_s: float, reason: str, output: str
+) -> int:
+    """Declare every disk of a file, a folder or standard input; all of them or none."""
+    wanted = read(where)
+    with _open(ctx) as byre:
+        declared = byre.apply(wanted, prune=prune, reason=reason)
+        return _finish(byre, declared, wait=wait, timeout_s=timeout_s, output=output)
+
+
+@click.command(
+    "create",
+    epilog=options.epilog(
+        "byre create sb-1 --base ubuntu.ext4 --wait",
+        "byre create sb-2 --base ubuntu.ext4 --link /srv/vm/sb-2/rootfs.link",
+    ),
+)
+@click.argument("name")
+@click.option("--base", required=True, metavar="IMG", help="The base image, a raw file.")
+@click.option("--link", metavar="PATH", help="A stable path that always leads to the device.")
+@click.option(
+    "--desired",
+    type=click.Choice([each.value for each in Desired if each is not Desired.REMOVED]),
+    default=Desired.LIVE.value,
+    show_default=True,
+    help="What the disk should be.",
+)
+@click.option(
+    "--driver",
+    type=click.Choice([each.value for each in DriverChoice]),
+    default=DriverChoice.AUTO.value,
+    show_default=True,
+    help="How it is built; auto takes dm-snapshot where the kernel has it.",
+)
+@options.waiting
+@options.reasoned
+@options.output("table", "json")
+@click.pass_obj
+def create_command(
+    ctx: Context,
+    *,
+    name: str,
+    base: str,
+    link: str | None,
+    desired: str,
+    driver: str,
+    wait: bool,
+    timeout_s: float,
+    reason: str,
+    output: str,
+) -> int:
+    """Declare one disk."""
+    table = {"name": name, "base": base, "state": desired, "driver": driver}
+    if link is not None:
+        table["link"] = link
+    [spec] = parse({"disk": [table]}, source="create", folder=Path.cwd())
+    with _open(ctx) as byre:
+        declared = byre.apply([Sourced("create", spec)], reason=reason)
+        return _finish(byre, declared, wait=wait, timeout_s=timeout_s, output=output)
+
+
+def _commanding(trigger: Trigger, text: str, example: str) -> click.Command:
+    @click.command(trigger.value, epilog=options.epilog(example), help=text)
+    @options.names(required=True)
+    @options.waiting
+    @options.reasoned
+    @options.output("table", "json")
+    @click.pass_obj
+    def command(
+        ctx: Context,
+        *,
+        names: tuple[str, ...],
+        wait: bool,
+        timeout_s: float,
+        reason: str,
+        output: str,
+    ) -> int:
+        with _open(ctx) as byre:
+            declared = byre.command(_unique(names), trigger, reason=reason)
+            return _finish(byre, declared, wait=wait, timeout_s=timeout_s, output=output)
+
+    return command
+
+
+pause_command = _commanding(
+    Trigger.PAUSE,
+    "Take disks out of the kernel and keep their data.",
+    "byre pause sb-1 sb-2 --wait",
+)
+restore_command = _commanding(
+    Trigger.RESTORE,
+    "Bring paused disks back to life, with their data.",
+    "byre restore sb-1 --wait",
+)
+remove_command = _commanding(
+    Trigger.REMOVE,
+    "Remove disks and delete their data.",
+    "byre remove sb-1 --wait --reason 'sandbox ended'",
+)
+
+
+@click.command("retry", epilog=options.epilog("byre retry sb-1 --wait"))
+@options.names(required=True)
+@options.waiting
+@options.reasoned
+@options.output("table", "json")
+@click.pass_obj
+def retry_command(
+    ctx: Context, *, names: tuple[str, ...], wait: bool, timeout_s: float, reason: str, output: str
+) -> int:
+    """Try failing, stalled or faulted disks again, now."""
+    with _open(ctx) as byre:
+        declared = byre.retry(_unique(names), reason=reason)
+        return _finish(byre, declared, wait=wait, timeout_s=timeout_s, output=output)
+
+
+def _open(ctx: Context) -> Byre:
+    return Byre(ctx.root.path, settings=ctx.settings)
+
+
+def _unique(names: Sequence[str]) -> list[str]:
+    for name in names:
+        if not name or "\n" in name:
+            raise SpecError([f"{name!r} is not a disk name; allowed is {NAME_RULE}"])
+    return list(dict.fromkeys(names))
+
+
+def _finish(
+    byre: Byre, declared: Sequence[Declared], *, wait: bool, timeout_s: float, output: str
+) -> int:
+    """Wait if asked to, answer, and return the exit code."""
+    for each in declared:
+        say.person(f"{each.name}: {'declared' if each.changed else 'unchanged'}")
+    names = [each.name for each in declared if byre.log.record(each.name) is not None]
+    code = 0
+    if wait:
+        code = _report(_wait(byre, names, timeout_s))
+    elif any(each.changed for each in declared) and _is_alone(byre):
+        say.person("no reconciler is running on this root: use --wait, or start `byre run`")
+    if output == "json":
+        changed = {each.name: each.changed for each in declared}
+        rows = [describe.disk(byre.get(name), byre.kernel) for name in names]
+        say.machine([{**row, "changed": changed[row["name"]]} for row in rows])
+    return code
+
+
+def _wait(byre: Byre, names: Sequence[str], timeout_s: float) -> list[Waited]:
+    from reconciler.cli.progress import progress  # noqa: PLC0415 - only with --wait
+    from reconciler.logs import LogFormat, configure  # noqa: PLC0415
+
+    configure(LogFormat.AUTO)
+    with progress(byre, names):
+        return byre.wait(names, timeout_s=timeout_s)
+
+
+def _report(waited: Sequence[Waited]) -> int:
+    for each in waited:
+        record = each.record
+        if each.is_there:
+            where = f" at {record.device}" if record.device else ""
+            say.person(f"{record.name}: {record.state}{where}")
+        else:
+            say.error(f"{record.name}: {each.message}", each.hint)
+    codes = {each.exit_code for each in waited}
+    return next((code for code in EXIT_ORDER if code in codes), 0)
+
+
+def _is_alone(byre: Byre) -> bool:
+    lock = RootLock(byre.root.lock)
+    try:
+        lock.acquire()
+    except RootBusy:
+        return False
+    lock.release()
+    return True

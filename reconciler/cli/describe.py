@@ -1,0 +1,60 @@
+"""One disk in the words of the contract: what `get -o json` gives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from reconciler.kernel.port import Kernel
+from statemachine.conditions import conditions
+from statemachine.errors import ByreError
+from statemachine.history import iso
+from statemachine.projection import Record
+
+
+def disk(record: Record, kernel: Kernel) -> dict[str, Any]:
+    """Return a disk with the fields that scripts rely on (docs/reference/commands.md)."""
+    spec = record.wanted
+    failure = record.failure
+    retry_at = failure.retry_at if failure else None
+    return {
+        "name": record.name,
+        "id": record.id,
+        "generation": record.generation,
+        "state": record.state.value,
+        "desired": record.desired.value,
+        "driver": record.driver or spec.driver.value,
+        "device": record.device or None,
+        "link": str(spec.link) if spec.link else None,
+        "base": str(spec.base),
+        "cow": _cow(record, kernel),
+        "conditions": [
+            {
+                "type": each.type.value,
+                "status": each.status,
+                "reason": each.reason,
+                "message": each.message,
+                "since": iso(each.since),
+            }
+            for each in conditions(record)
+        ],
+        "attempts": record.attempts,
+        "next_retry_at": iso(retry_at) if retry_at else None,
+        "seq": record.seq,
+        "version": record.version,
+    }
+
+
+def _cow(record: Record, kernel: Kernel) -> dict[str, Any]:
+    """Return the disk's own file: the room it takes now, and what it can grow to."""
+    used = 0
+    if record.cow is not None:
+        try:
+            used = kernel.allocated(Path(record.cow_path)).count
+        except ByreError:
+            used = 0  # not ours to read; the record is still worth showing
+    return {
+        "path": record.cow_path if record.cow is not None else None,
+        "used_bytes": used,
+        "capacity_bytes": record.cow.size.count if record.cow is not None else 0,
+    }

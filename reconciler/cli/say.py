@@ -1,0 +1,81 @@
+"""How the command line speaks: JSON to stdout for machines, all else to stderr for people."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+
+import click
+
+from statemachine.errors import ByreError
+
+
+def machine(data: object) -> None:
+    """Print one JSON document to stdout, indented."""
+    sys.stdout.write(json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+    sys.stdout.flush()
+
+
+def machine_line(data: object) -> None:
+    """Print one JSON document to stdout, as one line."""
+    sys.stdout.write(json.dumps(data, separators=(",", ":"), ensure_ascii=False) + "\n")
+    sys.stdout.flush()
+
+
+def person(text: str) -> None:
+    """Print a sentence to stderr."""
+    click.echo(text, err=True)
+
+
+def error(text: str, hint: str = "") -> None:
+    """Print an error to stderr, and what to do about it."""
+    for line in text.splitlines() or [""]:
+        click.echo(f"{click.style('byre: error:', fg='red', bold=True)} {line}", err=True)
+    if hint:
+        click.echo(f"  hint: {hint}", err=True)
+
+
+def failure(failed: ByreError) -> None:
+    """Print one of our errors."""
+    error(failed.message, failed.hint)
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = "") -> None:
+    """Print a table to stderr; without a terminal it is never cut or wrapped."""
+    from rich.console import Console  # noqa: PLC0415 - rich is slow to import
+
+    console = Console(stderr=True, highlight=False)
+    if not console.is_terminal:
+        console.width = 10_000
+    console.print(make_table(columns, rows, title=title))
+
+
+def make_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = "") -> object:
+    """Return a rich table; text is taken literally."""
+    from rich import box  # noqa: PLC0415 - rich is slow to import
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    made = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    for column in columns:
+        made.add_column(column, overflow="fold")
+    for row in rows:
+        made.add_row(*(Text(cell) for cell in row))
+    return made
+
+
+def ago(at_ns: int, now_ns: int) -> str:
+    """Return how long ago something was: "3s", "12m", "5h", "3d"."""
+    seconds = max(0, (now_ns - at_ns) // 1_000_000_000)
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "m")):
+        if seconds >= size:
+            return f"{seconds // size}{unit}"
+    return f"{seconds}s"
+
+
+def local_time(at_ns: int) -> str:
+    """Return a moment in local time, to the millisecond."""
+    moment = datetime.fromtimestamp(at_ns / 1e9, UTC).astimezone()
+    return f"{moment:%Y-%m-%d %H:%M:%S}.{at_ns // 1_000_000 % 1000:03d}"

@@ -1,0 +1,277 @@
+"""`byre run`: keeps a root's disks as they should be until it is told to stop.
+
+One per root, by lock. Everything that happens becomes a key in one of two queues: a disk's name
+for the workers ("look at it"), or a chore for this thread (read the specs, see what is new in the
+log, look at everything). Watchers make hints, hints make keys, and a lost hint is made good by the
+full resync.
+
+What this module does not do: it decides nothing about a disk (plan does) and talks to no kernel
+itself. May be imported by cli.
+"""
+
+from __future__ import annotations
+
+import enum
+import importlib.metadata
+import random
+import signal
+import threading
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from reconciler import orphans, specs
+from reconciler.api import Byre
+from reconciler.index import Index
+from reconciler.reconcile import Reconciler, Settled
+from reconciler.watch.hint import Hint, HintKind, Watcher
+from reconciler.watch.linkfolders import LinkFolderWatcher
+from reconciler.workers import Workers
+from reconciler.workqueue import WorkQueue
+from statemachine.errors import ByreError
+from statemachine.machine import Desired, State
+
+SETTLE_S: Final = 0.1
+"""How long a spec folder must be quiet before it is read: editors write in several steps."""
+REREAD_S: Final = 0.1
+REREADS: Final = 20
+"""A notice comes with the write, and the commit can be read only after its fsync: until it is
+there, the log is read again so often. Our own commits tell of themselves."""
+RESYNC_JITTER: Final = 0.2
+"""A resync comes a fifth earlier or later, so that many hosts do not fall into step."""
+CHORE_TIMEOUT_S: Final = 3600.0
+_SIGNALS: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
+
+
+class Chore(enum.StrEnum):
+    """What the daemon's own thread does when it is woken."""
+
+    SPECS = "specs"
+    LOG = "log"
+    RESYNC = "resync"
+    STOP = "stop"
+
+
+class Daemon:
+    """A running reconciler.
+
+    Args:
+        byre: the open root.
+        specs_path: a file or folder of specs to keep to; None for the log alone.
+        watchers: the eyes; one that cannot work here is reported and done without.
+    """
+
+    def __init__(
+        self, byre: Byre, *, specs_path: Path | None = None, watchers: Sequence[Watcher] = ()
+    ) -> None:
+        self._byre = byre
+        self._specs_path = specs_path
+        self._links = LinkFolderWatcher()
+        self._watchers: tuple[Watcher, ...] = (*watchers, self._links)
+        self._disks: WorkQueue[str] = WorkQueue(byre.clock)
+        self._chores: WorkQueue[Chore] = WorkQueue(byre.clock)
+        self._index = Index()
+        self._seen_seq = 0
+        self._rereads = 0
+        self._why = "stopped"
+        self._last_spec_error = ""
+        self._log = structlog.get_logger("byre")
+
+    def run(self) -> None:
+        """Work until SIGTERM, SIGINT or `stop`; ends after the transitions in flight.
+
+        Raises:
+            RootBusy: another reconciler has this root.
+            LogUnavailable, LogDamaged: the log cannot be used; nothing was changed.
+        """
+        byre = self._byre
+        byre.lock.acquire()
+        try:
+            reconciler = byre.reconciler()
+            reconciler.started(version=importlib.metadata.version("byre"))
+            self._work(reconciler)
+            reconciler.stopped(why=self._why)
+        finally:
+            byre.lock.release()
+
+    def run_with_signals(self) -> None:
+        """`run`, with SIGTERM and SIGINT as `stop` and SIGHUP as `reload`; main thread only."""
+        # Blocked here and in every thread made from here, and waited for by one thread: a handler
+        # could interrupt a thread that holds the very lock that the handler needs.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        done = threading.Event()
+        thread = threading.Thread(
+            target=self._take_signals, args=(done,), name="byre-signals", daemon=True
+        )
+        thread.start()
+        try:
+            self.run()
+        finally:
+            done.set()
+            thread.join()
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def stop(self, why: str) -> None:
+        """End soon, from any thread."""
+        self._why = why
+        self._chores.add(Chore.STOP)
+
+    def reload(self) -> None:
+        """Read the specs again and look at everything, from any thread."""
+        self._chores.add(Chore.SPECS)
+        self._chores.add(Chore.RESYNC)
+
+    def _take_signals(self, done: threading.Event) -> None:
+        while not done.is_set():
+            got = signal.sigtimedwait(_SIGNALS, 0.5)
+            if got is None:
+                continue
+            if got.si_signo == signal.SIGHUP:
+                self._log.info("reloading")
+                self.reload()
+            else:
+                self.stop(signal.Signals(got.si_signo).name)
+
+    # --- the loop ----------------------------------------------------------------------------
+
+    def _work(self, reconciler: Reconciler) -> None:
+        settings = self._byre.settings
+        workers = Workers(
+            self._disks, reconciler.reconcile, int(settings.workers), settled=self._tell
+        )
+        self._start_watchers()
+        self._byre.log.on_commit = self._wake_log
+        for chore in (Chore.SPECS, Chore.RESYNC):
+            self._chores.add(chore)
+        workers.start()
+        self._log.info("reconciler started", root=str(self._byre.root.path))
+        try:
+            while self._next_chore():
+                pass
+        finally:
+            self._log.info("stopping after the transitions in flight", why=self._why)
+            self._disks.shut_down(drain=False)
+            if not workers.join():
+                self._log.error("a transition in flight did not end; it is resumed at next start")
+            for watcher in self._watchers:
+                watcher.stop()
+
+    def _next_chore(self) -> bool:
+        """Do one chore; False when it was the last."""
+        chore = self._chores.get(CHORE_TIMEOUT_S)
+        if chore is None:
+            return True
+        try:
+            if chore is Chore.STOP:
+                return False
+            self._do(chore)
+        except ByreError as error:
+            self._log.error("chore failed", chore=chore.value, error=error.message, hint=error.hint)
+        finally:
+            self._chores.done(chore)
+        return True
+
+    def _do(self, chore: Chore) -> None:
+        if chore is Chore.SPECS:
+            self._read_specs()
+        elif chore is Chore.RESYNC:
+            self._resync()
+        if self._read_log():
+            self._rereads = 0
+        elif self._rereads:
+            self._rereads -= 1
+            self._chores.add_after(Chore.LOG, REREAD_S)
+
+    def _resync(self) -> None:
+        """Look at every disk; the safety net under every hint that was lost."""
+        records = self._byre.log.records()
+        self._index.update(records)
+        self._links.set_folders(self._index.link_folders())
+        for record in records:
+            if record.state is not State.REMOVED or record.desired is not Desired.REMOVED:
+                self._disks.add(record.name)
+        jitter = 1 + RESYNC_JITTER * (2 * random.random() - 1)  # noqa: S311 - not a secret
+        self._chores.add_after(Chore.RESYNC, self._byre.settings.resync_s * jitter)
+        self._note_orphans()
+
+    def _note_orphans(self) -> None:
+        """Tell once of each thing that carries our identity and belongs to no disk."""
+        byre = self._byre
+        try:
+            found = orphans.survey(byre.log, byre.kernel, byre.root)
+            ours = [orphan for orphan in found if not orphan.elsewhere]
+            for orphan in orphans.newly_found(byre.log, ours):
+                byre.log.append([orphans.found_event(orphan)])
+                self._log.warning("orphan found", name=orphan.name, why=orphan.evidence)
+        except ByreError as error:
+            self._log.error("cannot look for orphans", error=error.message, hint=error.hint)
+
+    def _read_log(self) -> bool:
+        """Look at the disks that the log has news of, whoever wrote it; tells if it has any."""
+        before = self._seen_seq
+        self._seen_seq, changed = self._byre.log.changed_since(before)
+        records = [record for name in changed if (record := self._byre.log.record(name))]
+        self._index.update(records)
+        self._links.set_folders(self._index.link_folders())
+        # What our own workers recorded needs no look; they look themselves until all is done.
+        self._wake_disks(name for name, asked in changed.items() if asked)
+        return self._seen_seq != before
+
+    def _read_specs(self) -> None:
+        """Declare what the specs say; a faulty set changes nothing and is reported once."""
+        if self._specs_path is None:
+            return
+        try:
+            declared = self._byre.apply(
+                specs.read(str(self._specs_path)), reason=f"specs in {self._specs_path}"
+            )
+        except ByreError as error:
+            if error.message != self._last_spec_error:
+                for line in error.message.splitlines():
+                    self._log.error("spec not accepted, nothing declared", error=line)
+            self._last_spec_error = error.message
+            return
+        self._last_spec_error = ""
+        for each in declared:
+            if each.changed:
+                self._log.info("declared", disk=each.name)
+
+    # --- hints -------------------------------------------------------------------------------
+
+    def _start_watchers(self) -> None:
+        for watcher in self._watchers:
+            watcher.start(self._wake)
+            if watcher.unavailable:
+                self._log.warning(
+                    "cannot watch; the resync looks instead",
+                    watcher=watcher.name,
+                    why=watcher.unavailable,
+                )
+
+    def _wake(self, hint: Hint) -> None:
+        """Turn a hint into keys; called from the watchers' threads, soon done, never raises."""
+        if hint.kind is HintKind.ALL:
+            self.reload()
+        elif hint.kind is HintKind.SPEC:
+            self._chores.add_after(Chore.SPECS, SETTLE_S)
+        elif hint.kind is HintKind.LOG:
+            self._rereads = REREADS
+            self._chores.add(Chore.LOG)
+        else:
+            self._wake_disks(self._index.find(hint.name))
+
+    def _wake_log(self) -> None:
+        self._chores.add(Chore.LOG)
+
+    def _wake_disks(self, names: Iterable[str]) -> None:
+        for name in names:
+            self._disks.add(name)
+
+    def _tell(self, name: str, how: Settled) -> None:
+        """Say how a pass ended, when there is something to say."""
+        if how.again_s is not None:
+            self._log.warning(
+                "not there yet", disk=name, why=how.why, again_s=round(how.again_s, 3)
+            )

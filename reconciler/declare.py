@@ -1,0 +1,278 @@
+"""Saying what is wanted: specs and commands become `disk.declared` events, all or none.
+
+A declaration that says nothing new is not appended. What cannot be reached from where a disk is,
+and what would change a disk under its data (its base, its driver), is refused before anything is
+recorded. May be imported by daemon, the API and cli.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import attrs
+
+from reconciler import specs
+from reconciler.kernel.port import Kernel
+from reconciler.specs import Sourced
+from statemachine import payloads
+from statemachine.errors import (
+    IllegalTransition,
+    NoSuchDisk,
+    RefusedError,
+    SpecError,
+    VersionConflict,
+)
+from statemachine.eventlog import EventLog
+from statemachine.events import NewEvent
+from statemachine.machine import MEETS, Desired, State, Trigger, is_met, path, sources
+from statemachine.payloads import DiskDeclared, DiskRecovered, Requester
+from statemachine.projection import Record
+from statemachine.spec import DiskSpec, DriverChoice
+
+CONFLICTS_MAX: Final = 20
+"""How often a declaration is decided again because somebody else appended meanwhile."""
+
+WANTS: Final[dict[Trigger, Desired]] = {
+    Trigger.PAUSE: Desired.PAUSED,
+    Trigger.RESTORE: Desired.LIVE,
+    Trigger.REMOVE: Desired.REMOVED,
+}
+"""What the commands of these names declare."""
+
+
+@attrs.frozen(kw_only=True)
+class Declared:
+    """The answer to one declaration: which disk, and whether anything new was recorded."""
+
+    name: str
+    changed: bool
+
+
+class Declarer:
+    """Appends what is wanted to one log.
+
+    Args:
+        log: open for writing.
+        kernel: is asked about bases; nothing is changed.
+        by: who asks.
+        device_prefix: what new disks' devices are named with.
+        reason: why, in the words of whoever asks; recorded.
+    """
+
+    def __init__(
+        self,
+        log: EventLog,
+        kernel: Kernel,
+        *,
+        by: Requester,
+        device_prefix: str,
+        reason: str = "",
+    ) -> None:
+        self._log = log
+        self._kernel = kernel
+        self._by = by
+        self._prefix = device_prefix
+        self._reason = reason.encode(errors="replace").decode()  # an argument may be no text
+        self._correlation_id = secrets.token_hex(16)
+
+    def apply(self, wanted: Sequence[Sourced], *, prune: bool = False) -> list[Declared]:
+        """Declare a whole set of specs.
+
+        Args:
+            wanted: checked specs, each name once.
+            prune: also declare removed every disk that the set does not name.
+
+        Returns:
+            One answer for each spec, then one for each pruned disk.
+
+        Raises:
+            SpecError: bases that cannot be used, all of them named.
+            RefusedError: a disk that cannot get there; nothing was recorded for any.
+        """
+        return self._decided(lambda: self._plan(wanted, prune=prune))
+
+    def preview(
+        self, wanted: Sequence[Sourced], *, prune: bool = False
+    ) -> list[tuple[str, NewEvent | None]]:
+        """Return what `apply` would append, and append nothing; raises what `apply` raises."""
+        return self._plan(wanted, prune=prune)
+
+    def command(self, names: Sequence[str], trigger: Trigger) -> list[Declared]:
+        """Declare what `pause`, `restore` or `remove` ask for.
+
+        Raises:
+            NoSuchDisk: one of the names was never declared.
+            IllegalTransition: neither where a disk is nor where it is going allows it.
+        """
+        return self._decided(
+            lambda: [self._commanded(name, trigger) for name in dict.fromkeys(names)]
+        )
+
+    def retry(self, names: Sequence[str]) -> list[Declared]:
+        """Record a person's word that failing, stalled or faulted disks are to be tried again."""
+        return self._decided(lambda: [self._retried(name) for name in dict.fromkeys(names)])
+
+    def _decided(self, decide: Callable[[], list[tuple[str, NewEvent | None]]]) -> list[Declared]:
+        for attempt in range(CONFLICTS_MAX):
+            answers = decide()
+            events = [event for _, event in answers if event is not None]
+            try:
+                if events:
+                    self._log.append(events)
+            except VersionConflict:
+                if attempt == CONFLICTS_MAX - 1:
+                    raise
+                continue
+            return [Declared(name=name, changed=event is not None) for name, event in answers]
+        raise AssertionError("the loop returns or raises")
+
+    # --- specs -------------------------------------------------------------------------------
+
+    def _plan(self, wanted: Sequence[Sourced], *, prune: bool) -> list[tuple[str, NewEvent | None]]:
+        answers: list[tuple[str, NewEvent | None]] = []
+        faults: list[str] = []
+        for each in wanted:
+            try:
+                answers.append((each.spec.name, self._declaration(each)))
+            except SpecError as error:
+                faults += error.faults
+        if faults:
+            raise SpecError(faults)
+        self._refuse_taken_links(wanted)
+        if prune:
+            answers += self._pruned({each.spec.name for each in wanted})
+        return answers
+
+    def _refuse_taken_links(self, wanted: Sequence[Sourced]) -> None:
+        """Refuse a link that a disk outside of this set has, or is about to have."""
+        links = {each.spec.link: each.spec.name for each in wanted if each.spec.link}
+        names = {each.spec.name for each in wanted}
+        for record in self._log.records() if links else []:
+            link = record.wanted.link
+            if record.name in names or link not in links or record.desired is not Desired.LIVE:
+                continue
+            msg = f"{links[link]}: link {link} belongs to disk {record.name!r}"
+            raise RefusedError(msg, hint="pause or remove that disk first, or choose another link")
+
+    def _declaration(self, each: Sourced) -> NewEvent | None:
+        spec, record = each.spec, self._log.record(each.spec.name)
+        if record is None or record.state is State.REMOVED:
+            if spec.state is Desired.REMOVED:
+                return None
+            return self._first(each, record)
+        if spec.to_data() == record.spec:
+            return None
+        self._refuse_new_ground(spec, record)
+        # What is being done just now, or was begun before a crash, is finished first.
+        state = record.in_flight.target if record.in_flight else record.state
+        # From a removal the way leads on through the next generation.
+        if state is not State.REMOVED and path(state, spec.state) is None:
+            way_in = next(iter(sources(Trigger.ATTACH)))
+            raise IllegalTransition(spec.name, state, f"make {spec.state}", [way_in])
+        return self._event(record, spec, why="declared")
+
+    def _first(self, each: Sourced, record: Record | None) -> NewEvent:
+        base = specs.check_base(each.source, each.spec, self._kernel)
+        payload = DiskDeclared(
+            id=record.id if record else secrets.token_hex(16),
+            spec=each.spec.to_data(),
+            device_name=f"{self._prefix}{each.spec.name}",
+            base=base,
+            by=self._by,
+        )
+        generation = record.generation + 1 if record else 1
+        return self._new(each.spec.name, payload, record, generation)
+
+    def _refuse_new_ground(self, spec: DiskSpec, record: Record) -> None:
+        """Refuse to change what the data stands on."""
+        before = record.wanted
+        if spec.base != before.base and not self._is_pinned_base(spec, record):
+            msg = (
+                f"{spec.name}: its base is {before.base} ({record.base}); "
+                f"it cannot become {spec.base} while the disk exists"
+            )
+            raise RefusedError(msg, hint="remove the disk first, or give the new one another name")
+        same = spec.driver in (before.driver, DriverChoice.AUTO) or spec.driver == record.driver
+        if not same and record.state is not State.ABSENT:
+            msg = f"{spec.name}: its driver is {record.driver}; it cannot become {spec.driver}"
+            raise RefusedError(msg, hint="remove the disk first")
+
+    def _is_pinned_base(self, spec: DiskSpec, record: Record) -> bool:
+        found = self._kernel.identify(spec.base, follow=True)
+        same_boot = record.base_boot_id == self._log.boot_id
+        return found is not None and record.base.same_content(found, same_boot=same_boot)
+
+    def _pruned(self, names: set[str]) -> list[tuple[str, NewEvent | None]]:
+        gone = [
+            record
+            for record in self._log.records()
+            if record.name not in names and record.desired is not Desired.REMOVED
+        ]
+        return [
+            (
+                record.name,
+                self._event(
+                    record, attrs.evolve(record.wanted, state=Desired.REMOVED), why="pruned"
+                ),
+            )
+            for record in gone
+        ]
+
+    # --- commands ----------------------------------------------------------------------------
+
+    def _commanded(self, name: str, trigger: Trigger) -> tuple[str, NewEvent | None]:
+        record = self._known(name)
+        desired = WANTS[trigger]
+        if record.desired is desired and record.state is not State.REMOVED:
+            return name, None
+        if is_met(record.state, desired) and record.desired is desired:
+            return name, None
+        going_to = MEETS[record.desired]
+        allowed = set(sources(trigger))
+        legal = record.state in allowed or bool(going_to & allowed)
+        back = is_met(record.state, desired) and record.state is not State.REMOVED
+        if record.state is State.REMOVED or not (legal or back):
+            raise IllegalTransition(name, record.state, trigger, sources(trigger))
+        spec = attrs.evolve(record.wanted, state=desired)
+        return name, self._event(record, spec, why="command")
+
+    def _retried(self, name: str) -> tuple[str, NewEvent | None]:
+        record = self._known(name)
+        was = "faulted" if record.fault else record.failure.consequence if record.failure else ""
+        if not was:
+            return name, None
+        payload = DiskRecovered(was=was, by=self._by)
+        return name, self._new(name, payload, record, record.generation)
+
+    def _known(self, name: str) -> Record:
+        record = self._log.record(name)
+        if record is None:
+            raise NoSuchDisk(name)
+        return record
+
+    # --- events ------------------------------------------------------------------------------
+
+    def _event(self, record: Record, spec: DiskSpec, *, why: str) -> NewEvent:
+        payload = DiskDeclared(
+            id=record.id,
+            spec=spec.to_data(),
+            device_name=record.device_name,
+            base=record.base,
+            by=self._by,
+            why=why,
+        )
+        return self._new(record.name, payload, record, record.generation)
+
+    def _new(self, name: str, payload: object, record: Record | None, generation: int) -> NewEvent:
+        return NewEvent(
+            disk=name,
+            type=payloads.type_of(payload),
+            data=payloads.to_data(payload),
+            actor=self._by.user,
+            expect=record.expect if record else (0, 0),
+            generation=generation,
+            reason=self._reason,
+            correlation_id=self._correlation_id,
+        )

@@ -1,0 +1,1 @@
+"""How a disk is built: `dm_snapshot` is the real driver, `clone` needs no device-mapper."""

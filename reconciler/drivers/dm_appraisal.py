@@ -1,0 +1,149 @@
+"""What an observation of a dm-snapshot disk amounts to: its shape, its defects, its fault.
+
+Pure; may be imported by dm_snapshot.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import attrs
+
+from reconciler.drivers.port import Appraisal, Ground, Shape, link_defects
+from reconciler.kernel.port import CowHeader
+from statemachine.machine import State
+from statemachine.names import DmUuid, cow_marker
+from statemachine.observed import LinkKind, ObservedDisk, SnapshotHealth
+from statemachine.projection import Record
+
+_OTHER_TABLE: Final = "somebody gave the device another table; remove the device, then `byre retry`"
+
+
+def appraise(record: Record, observed: ObservedDisk, ground: Ground) -> Appraisal:
+    """Compare what was seen with a live, an attached and a paused disk."""
+    shape = _shape(record, observed)
+    fault = _fault(record, observed, ground, shape)
+    if fault is not None:
+        return attrs.evolve(fault, shape=shape)
+    if shape is Shape.LIVE:
+        return Appraisal(shape=shape, defects=_live_defects(record, observed))
+    return Appraisal(
+        shape=shape,
+        defects=_attached_defects(record, observed),
+        leftovers=_leftovers(record, observed, shape),
+    )
+
+
+def uuid_of(record: Record) -> str:
+    """Return the dm UUID of a disk in its generation."""
+    return str(DmUuid(record.id, record.generation))
+
+
+def node_path(record: Record) -> Path:
+    """Return /dev/mapper/NAME."""
+    return Path("/dev/mapper") / record.device_name
+
+
+def _is_ours(record: Record, observed: ObservedDisk) -> bool:
+    return observed.dm is not None and observed.dm.uuid == uuid_of(record)
+
+
+def _shape(record: Record, observed: ObservedDisk) -> Shape:
+    if _is_ours(record, observed) and observed.dm is not None and observed.dm.live:
+        return Shape.LIVE
+    if observed.cow is None:
+        return Shape.NOTHING
+    marker = cow_marker(record.id, record.generation)
+    if observed.cow_loop is not None and observed.cow_loop.marker == marker:
+        return Shape.ATTACHED
+    return Shape.STORED
+
+
+def _fault(
+    record: Record, observed: ObservedDisk, ground: Ground, shape: Shape
+) -> Appraisal | None:
+    """Say why a disk that has data must be left alone; None when it need not be."""
+    if record.cow is None or record.state in (State.ABSENT, State.REMOVED):
+        return None
+    path = record.cow_path
+    if observed.cow is None:
+        hint = "put the file back, then `byre retry`; or `byre remove` gives the disk up"
+        if observed.cow_loop is not None:
+            hint = f"its data is still in {observed.cow_loop.path}: copy that first; then {hint}"
+        return _faulted("cow-missing", f"CoW file {path} is missing", hint)
+    same_boot = record.cow_boot_id == ground.boot_id
+    if not record.cow.same_file(observed.cow, same_boot=same_boot):
+        msg = f"CoW file {path} is another file: recorded {record.cow}; found {observed.cow}"
+        hint = "put the recorded file back, then `byre retry`"
+        return attrs.evolve(_faulted("identity-mismatch", msg, hint), fault_exit_code=4)
+    if shape is Shape.LIVE and (fault := _fault_of_device(record, observed)) is not None:
+        return fault
+    bad = observed.cow_header in (CowHeader.INVALID, CowHeader.FOREIGN)
+    lost = observed.cow_header == CowHeader.EMPTY and record.state is State.PAUSED
+    if bad or lost:
+        msg = f"CoW file {path} is damaged: its exception store is {observed.cow_header}"
+        hint = "restore a copy of the file, then `byre retry`; or `byre remove`"
+        return _faulted(f"cow-{observed.cow_header}", msg, hint)
+    return None
+
+
+def _fault_of_device(record: Record, observed: ObservedDisk) -> Appraisal | None:
+    """Say what is wrong with a live device and cannot be put right; None when nothing is."""
+    loop, cow = observed.cow_loop, observed.cow
+    if loop is not None and cow is not None and not loop.backs(cow):
+        msg = f"{record.device_name} is on {loop.path} ({loop.backing_path}), not on its own file"
+        return attrs.evolve(_faulted("identity-mismatch", msg, _OTHER_TABLE), fault_exit_code=4)
+    health = observed.dm.status.health if observed.dm and observed.dm.status else None
+    if health in (SnapshotHealth.INVALID, SnapshotHealth.OVERFLOW):
+        msg = f"the snapshot is {health}: its exception store cannot be used any more"
+        return _faulted(f"snapshot-{health}", msg, "restore the CoW file from a copy")
+    return None
+
+
+def _faulted(kind: str, message: str, hint: str) -> Appraisal:
+    return Appraisal(shape=Shape.NOTHING, fault=message, fault_kind=kind, fault_hint=hint)
+
+
+def _live_defects(record: Record, observed: ObservedDisk) -> tuple[str, ...]:
+    dm = observed.dm
+    assert dm is not None, "only asked of a live device"
+    found: list[str] = []
+    if (record.device, record.device_number) != (str(node_path(record)), str(dm.device)):
+        found.append(f"{node_path(record)} ({dm.device}) is not the recorded device")
+    if dm.suspended:
+        found.append(f"{dm.name} is suspended")
+    if observed.node is not None and not _leads_to(observed, dm.node):
+        found.append(f"{node_path(record)} does not lead to {dm.node}")
+    return (*found, *link_defects(record, observed, str(node_path(record))))
+
+
+def _leads_to(observed: ObservedDisk, dm_node: str) -> bool:
+    node = observed.node
+    assert node is not None, "the caller looked"
+    if node.kind is LinkKind.DEVICE:
+        return observed.dm is not None and node.target == str(observed.dm.device)
+    return node.kind is LinkKind.SYMLINK and Path(node.target).name == Path(dm_node).name
+
+
+def _attached_defects(record: Record, observed: ObservedDisk) -> tuple[str, ...]:
+    if record.state is not State.ATTACHED:
+        return ()
+    base, loop = observed.base, observed.base_loop
+    if base is not None and (loop is None or not loop.backs(base)):
+        return (f"the loop of base {record.wanted.base} is missing",)
+    return ()
+
+
+def _leftovers(record: Record, observed: ObservedDisk, shape: Shape) -> tuple[str, ...]:
+    """Name what an attached or paused disk has that it should not have."""
+    found: list[str] = []
+    if _is_ours(record, observed) and observed.dm is not None and not observed.dm.live:
+        found.append(f"half-made device {observed.dm.name}")
+    on_loop = shape is Shape.ATTACHED and record.state is not State.ATTACHED
+    if on_loop and observed.cow_loop is not None:
+        found.append(f"loop {observed.cow_loop.path}")
+    link, node = observed.link, str(node_path(record))
+    if link is not None and link.kind is LinkKind.SYMLINK and link.target == node:
+        found.append(f"link {record.wanted.link}")
+    return tuple(found)

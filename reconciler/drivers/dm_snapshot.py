@@ -1,0 +1,211 @@
+"""The real driver: a dm-snapshot of a shared read-only base over the disk's own sparse CoW file.
+
+    base image ── loop (read-only, shared) ── origin ┐
+                                                     ├─ dm snapshot P 8 ── /dev/mapper/NAME
+    CoW file ──── loop (autoclear) ────────── cow ───┘
+
+May be imported by reconcile (through the table of drivers) only.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from reconciler.actions import (
+    Action,
+    AttachBase,
+    AttachCow,
+    CheckBase,
+    CheckCow,
+    DetachCow,
+    HandOverCow,
+    LoadTable,
+    MakeCow,
+    MakeDm,
+    ReleaseBase,
+    RemoveCow,
+    RemoveDm,
+    ResumeDm,
+)
+from reconciler.actions.links import CheckName, DropNode, MakeNode
+from reconciler.bases import BaseLoops
+from reconciler.drivers import dm_appraisal, linking
+from reconciler.drivers.dm_appraisal import node_path, uuid_of
+from reconciler.drivers.port import Appraisal, Ground
+from reconciler.kernel.port import Capabilities, CowHeader, Kernel
+from statemachine.machine import LIVE, State, Trigger
+from statemachine.observed import Loop, ObservedDisk
+from statemachine.projection import Record
+from statemachine.units import Bytes, Chunks
+
+EXCEPTIONS_PER_CHUNK: Final = 256
+"""A metadata chunk of 4096 bytes holds as many (old, new) pairs of 16 bytes (kernel fact 10;
+struct disk_exception in drivers/md/dm-snap-persistent.c)."""
+
+
+_FIRST_LIFE: Final = (CowHeader.EMPTY, CowHeader.VALID)
+"""A first life begins on an empty store; one that failed or crashed after it was resumed leaves a
+valid one."""
+
+
+def cow_size(base: Bytes) -> Bytes:
+    """Return how large a CoW file must be so that a full rewrite of the disk never overflows it.
+
+    One header chunk, all data chunks, one metadata chunk for each 256 of them, and the one that
+    the kernel clears ahead when an area fills (`zero_disk_area` of the next area in
+    persistent_commit_exception).
+
+    Raises:
+        UnitError: the base is no multiple of 512, or the result passes 2**63 - 512 bytes.
+    """
+    data = base.sectors_exact().chunks_ceil().count
+    metadata = data // EXCEPTIONS_PER_CHUNK + 2
+    return Chunks(1 + data + metadata).to_bytes()
+
+
+class DmSnapshot:
+    """See the module docstring; `Driver` in `drivers.port` for each method."""
+
+    name = "dm-snapshot"
+
+    def unavailable(self, capabilities: Capabilities) -> str:
+        """Needs the snapshot target and loop devices."""
+        return capabilities.dm or capabilities.loop
+
+    def cow_path(self, record: Record, ground: Ground) -> Path:
+        """`<root>/cow/<id>-<generation>.cow`."""
+        return ground.root.cow(record.id, record.generation, "cow")
+
+    def observe(self, kernel: Kernel, bases: BaseLoops, record: Record, cow: Path) -> ObservedDisk:
+        """Look by name, then follow the table's device numbers to the loops."""
+        del bases
+        base = kernel.identify(record.wanted.base, follow=True)
+        cow_file = kernel.identify(cow)
+        dm = kernel.dm(record.device_name)
+        loops: tuple[Loop, ...] = ()
+        base_loop = None
+        if dm is not None and dm.uuid == uuid_of(record) and dm.table is not None:
+            found = kernel.loop(dm.table.cow.minor)
+            loops = (found,) if found is not None else ()
+            base_loop = kernel.loop(dm.table.origin.minor)
+        elif cow_file is not None:
+            loops = _loops_below(kernel, record, cow_file.device, cow_file.inode)
+            base_loop = kernel.loop(record.base_loop) if record.base_loop is not None else None
+        wanted = record.wanted.link
+        return ObservedDisk(
+            base=base,
+            cow=cow_file,
+            cow_header=kernel.cow_header(cow),
+            base_loop=base_loop,
+            cow_loop=loops[0] if loops else None,
+            other_cow_loops=loops[1:],
+            dm=dm,
+            node=kernel.read_link(node_path(record)),
+            link=kernel.read_link(wanted) if wanted is not None else None,
+        )
+
+    def appraise(self, record: Record, observed: ObservedDisk, ground: Ground) -> Appraisal:
+        """A live table over our own CoW file is live; a loop on the file is attached."""
+        return dm_appraisal.appraise(record, observed, ground)
+
+    def plan(
+        self, trigger: Trigger, record: Record, observed: ObservedDisk, ground: Ground
+    ) -> tuple[Action, ...]:
+        """See `Trigger` and the table of states."""
+        cow = Path(record.cow_path) if record.cow_path else self.cow_path(record, ground)
+        if trigger is Trigger.ATTACH:
+            name = CheckName(record.device_name, uuid_of(record))
+            look = (name, *linking.check_link(record, (str(node_path(record)),)))
+            return (*look, *self._attach(record, observed, ground, cow))
+        if trigger is Trigger.REPAIR:
+            return tuple(self._repair(record, observed, ground, cow))
+        if trigger in (Trigger.SNAPSHOT, Trigger.RESTORE):
+            return tuple(self._go_live(record, observed, ground, cow))
+        actions = self._take_down(record, observed, cow)
+        if trigger is Trigger.REMOVE:
+            same_boot = record.cow_boot_id == ground.boot_id
+            actions.append(RemoveCow(cow, record.cow, same_boot))
+        return tuple(actions)
+
+    def _attach(
+        self, record: Record, observed: ObservedDisk, ground: Ground, cow: Path
+    ) -> list[Action]:
+        base = record.wanted.base
+        have_cow: Action = MakeCow(cow, cow_size(record.base.size))
+        if record.cow is not None and observed.cow is not None:
+            # It was attached before and lost its loop; a first life may have been tried on it.
+            same_boot = record.cow_boot_id == ground.boot_id
+            have_cow = CheckCow(cow, record.cow, same_boot, _FIRST_LIFE)
+        return [
+            CheckBase(base, record.base),
+            have_cow,
+            AttachBase(base),
+            AttachCow(cow, record.id, record.generation),
+        ]
+
+    def _go_live(
+        self, record: Record, observed: ObservedDisk, ground: Ground, cow: Path
+    ) -> list[Action]:
+        base, node, uuid = record.wanted.base, node_path(record), uuid_of(record)
+        assert record.cow is not None, "an attached disk has a CoW file"
+        same_boot = record.cow_boot_id == ground.boot_id
+        headers = _FIRST_LIFE if record.state is State.ATTACHED else (CowHeader.VALID,)
+        return [
+            CheckBase(base, record.base),
+            CheckCow(cow, record.cow, same_boot, headers),
+            AttachBase(base),
+            AttachCow(cow, record.id, record.generation),
+            MakeDm(record.device_name, uuid),
+            LoadTable(record.device_name, uuid, record.base.size.sectors_exact()),
+            ResumeDm(record.device_name, uuid),
+            MakeNode(node),
+            *linking.make_link(record, observed, str(node), (str(node),)),
+            # Last, as it cannot be taken back: an undo must leave an attached disk its loop.
+            HandOverCow(cow),
+        ]
+
+    def _take_down(self, record: Record, observed: ObservedDisk, cow: Path) -> list[Action]:
+        node = node_path(record)
+        return [
+            *linking.drop_link(record, observed, (str(node),)),
+            RemoveDm(record.device_name, uuid_of(record)),
+            DropNode(node),
+            DetachCow(cow, record.id, record.generation),
+            *linking.drop_folders(record),
+            ReleaseBase(record.wanted.base, record.base),
+        ]
+
+    def _repair(
+        self, record: Record, observed: ObservedDisk, ground: Ground, cow: Path
+    ) -> list[Action]:
+        node, uuid = node_path(record), uuid_of(record)
+        if record.state in LIVE:
+            return [
+                ResumeDm(record.device_name, uuid),
+                HandOverCow(cow),
+                MakeNode(node),
+                *linking.make_link(record, observed, str(node), (str(node),)),
+            ]
+        if record.state is State.ATTACHED:
+            return [
+                *linking.drop_link(record, observed, (str(node),)),
+                RemoveDm(record.device_name, uuid),
+                DropNode(node),
+                *self._attach(record, observed, ground, cow),
+            ]
+        return self._take_down(record, observed, cow)
+
+
+def _loops_below(
+    kernel: Kernel, record: Record, file_device: int, file_inode: int
+) -> tuple[Loop, ...]:
+    """Find our loop on the CoW file where the record saw it; a search only where one is due."""
+    if record.cow_loop is None:
+        return ()
+    seen = kernel.loop(record.cow_loop)
+    backs = seen is not None and (seen.backing_device, seen.backing_inode) == (
+        file_device,
+        file_inode,
+    )
+    return (seen,) if seen is not None and backs else ()

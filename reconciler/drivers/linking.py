@@ -1,0 +1,64 @@
+"""The part of a plan that is the same for every driver: the disk's link and its folders.
+
+Pure; may be imported by drivers.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from reconciler.actions import Action
+from reconciler.actions.links import CheckLink, DropFolder, DropLink, MakeFolder, MakeLink
+from statemachine.machine import Desired
+from statemachine.observed import LinkKind, ObservedDisk
+from statemachine.projection import Record
+
+
+def check_link(record: Record, ours: tuple[str, ...]) -> list[Action]:
+    """Plan the look at the place of a link that will be made, before anything else is."""
+    wanted = record.wanted.link
+    if wanted is None or record.desired is not Desired.LIVE:
+        return []
+    return [CheckLink(wanted, ours)]
+
+
+def make_link(
+    record: Record, observed: ObservedDisk, target: str, ours: tuple[str, ...]
+) -> list[Action]:
+    """Plan the wanted link: its missing folders, then the symlink; then the end of an old one.
+
+    Args:
+        record: for the wanted link and the one that was made.
+        observed: for the folders that are missing and what is in place.
+        target: the text of the symlink; "" when only acting will tell.
+        ours: texts that a symlink of ours may have now.
+    """
+    wanted = record.wanted.link
+    actions: list[Action] = []
+    if wanted is not None:
+        missing = observed.link.missing_parents if observed.link else ()
+        actions += [MakeFolder(Path(folder)) for folder in missing]
+        actions.append(MakeLink(wanted, target, ours))
+    if record.link and record.link != str(wanted):
+        actions.append(DropLink(Path(record.link), record.link_target))
+        actions += drop_folders(record)
+    return actions
+
+
+def drop_link(record: Record, observed: ObservedDisk, ours: tuple[str, ...]) -> list[Action]:
+    """Plan the end of every link of ours: where it was made, and where a crash may have left it."""
+    places: dict[str, str] = {}
+    if record.link:
+        places[record.link] = record.link_target
+    wanted = record.wanted.link
+    if wanted is not None and observed.link is not None:
+        is_ours = observed.link.kind is LinkKind.SYMLINK and observed.link.target in ours
+        if is_ours:
+            places[str(wanted)] = observed.link.target
+    return [DropLink(Path(path), target) for path, target in places.items()]
+
+
+def drop_folders(record: Record) -> list[Action]:
+    """Plan the removal of the folders that were made for the link, innermost first."""
+    innermost_first = sorted(map(Path, record.made_folders), key=lambda f: -len(f.parts))
+    return [DropFolder(folder) for folder in innermost_first]

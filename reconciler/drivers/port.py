@@ -1,0 +1,121 @@
+"""The Driver port: what a disk is made of, what its kernel side should look like, what to do.
+
+A driver changes nothing itself. It looks (`observe`), tells how what it saw compares with a live,
+attached or paused disk (`appraise`, pure), and lists the actions of a trigger (`plan`, pure).
+May be imported by drift, observe, plan and reconcile.
+"""
+
+from __future__ import annotations
+
+import enum
+from pathlib import Path
+from typing import Protocol
+
+import attrs
+
+from reconciler.actions import Action
+from reconciler.bases import BaseLoops
+from reconciler.config import Root
+from reconciler.kernel.port import Capabilities, Kernel
+from statemachine.machine import Trigger
+from statemachine.observed import LinkKind, ObservedDisk
+from statemachine.projection import Record
+
+
+class Shape(enum.StrEnum):
+    """Which state the kernel side looks like, whatever the record says."""
+
+    NOTHING = "nothing"
+    """No file of the disk's own, nothing in the kernel."""
+    STORED = "stored"
+    """The disk's own file and nothing else that matters."""
+    ATTACHED = "attached"
+    """The file on its loop device, no device above it."""
+    LIVE = "live"
+    """The device is there and leads where it should."""
+
+
+@attrs.frozen(kw_only=True)
+class Appraisal:
+    """What an observation amounts to."""
+
+    shape: Shape
+    defects: tuple[str, ...] = ()
+    """What is wrong within the shape and can be put right ("link /x is missing")."""
+    leftovers: tuple[str, ...] = ()
+    """What is there and should not be, in a shape below live ("loop /dev/loop3")."""
+    fault: str = ""
+    """Why nothing must be done without a person's word; "" when there is none."""
+    fault_kind: str = ""
+    fault_hint: str = ""
+    fault_exit_code: int = 1
+
+
+@attrs.frozen(kw_only=True)
+class Ground:
+    """What a plan stands on besides the record and the observation."""
+
+    root: Root
+    boot_id: str
+    capabilities: Capabilities
+
+
+class Driver(Protocol):
+    """See the module docstring."""
+
+    @property
+    def name(self) -> str:
+        """The driver's name in specs, events and `get`."""
+
+    def unavailable(self, capabilities: Capabilities) -> str:
+        """Say why this driver cannot work here; "" when it can."""
+
+    def cow_path(self, record: Record, ground: Ground) -> Path:
+        """Return where the disk's own file is, or will be."""
+
+    def observe(self, kernel: Kernel, bases: BaseLoops, record: Record, cow: Path) -> ObservedDisk:
+        """Look at everything that the disk has; changes nothing."""
+
+    def appraise(self, record: Record, observed: ObservedDisk, ground: Ground) -> Appraisal:
+        """Say what an observation amounts to; pure."""
+
+    def plan(
+        self, trigger: Trigger, record: Record, observed: ObservedDisk, ground: Ground
+    ) -> tuple[Action, ...]:
+        """List the actions of a trigger, in order; pure."""
+
+
+@attrs.frozen(kw_only=True)
+class View:
+    """One disk as it was looked at: everything that a decision may use."""
+
+    record: Record
+    observed: ObservedDisk
+    seen: Appraisal
+    driver: Driver
+    ground: Ground
+
+
+def link_defects(record: Record, observed: ObservedDisk, target: str) -> tuple[str, ...]:
+    """Name what is wrong with the link of a live disk; pure.
+
+    Args:
+        record: for the wanted link and the one that was made.
+        observed: what is at the wanted path.
+        target: the text that the symlink should have.
+    """
+    wanted = record.wanted.link
+    found: list[str] = []
+    if record.link and record.link != str(wanted):
+        found.append(f"link {record.link} is not wanted any more")
+    if wanted is None or observed.link is None:
+        return tuple(found)
+    if observed.link.kind is LinkKind.MISSING:
+        found.append(f"link {wanted} is missing")
+    elif observed.link.kind is not LinkKind.SYMLINK:
+        found.append(f"link {wanted} is occupied by something else")
+    elif observed.link.target != target:
+        found.append(f"link {wanted} leads to {observed.link.target}, not to {target}")
+    elif record.link != str(wanted):
+        found.append(f"link {wanted} is not recorded")
+    return tuple(found)

@@ -1,0 +1,60 @@
+"""Which disk a hint is about: by kernel name, by dm name, by link. Made of the records alone.
+
+A hint that fits no disk is nobody's business here. May be imported by daemon.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+
+from statemachine.machine import State
+from statemachine.observed import DeviceNumber
+from statemachine.projection import Record
+
+
+class Index:
+    """Names of things → names of disks. Safe for several threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._disks: defaultdict[str, set[str]] = defaultdict(set)
+        self._things: dict[str, tuple[str, ...]] = {}
+
+    def update(self, records: Iterable[Record]) -> None:
+        """Take in the present records of some disks; what they had before is forgotten."""
+        with self._lock:
+            for record in records:
+                for thing in self._things.pop(record.name, ()):
+                    self._disks[thing].discard(record.name)
+                    if not self._disks[thing]:
+                        del self._disks[thing]
+                if record.state is State.REMOVED:
+                    continue
+                things = _things_of(record)
+                self._things[record.name] = things
+                for thing in things:
+                    self._disks[thing].add(record.name)
+
+    def find(self, thing: str) -> tuple[str, ...]:
+        """Return the disks that have a device, a dm name or a link; mostly none or one."""
+        with self._lock:
+            return tuple(sorted(self._disks.get(thing, ())))
+
+    def link_folders(self) -> frozenset[Path]:
+        """Return the parent folders of all links that should be there now."""
+        with self._lock:
+            links = {thing for thing in self._disks if thing.startswith("/")}
+        return frozenset(Path(link).parent for link in links)
+
+
+def _things_of(record: Record) -> tuple[str, ...]:
+    things = [record.device_name]
+    if record.device_number and record.device.startswith("/dev/mapper/"):
+        things.append(f"dm-{DeviceNumber.parse(record.device_number).minor}")
+    things += [f"loop{n}" for n in (record.cow_loop, record.base_loop) if n is not None]
+    # The wanted one as well: what occupies its place may go, and then it can be made.
+    links = (record.link, record.spec.get("link", ""))
+    return (*things, *(link for link in dict.fromkeys(links) if link))

@@ -1,0 +1,1 @@
+"""The Kernel port and its two implementations: `linux` (real) and `sim` (in memory)."""

@@ -1,0 +1,114 @@
+"""System calls that Python has no name for: ioctl numbers, their checked call, and renameat2.
+
+Every number cites its kernel header. Everything here raises plain OSError; `failing` turns one
+into byre's own error at the border of the kernel layer. No policy: no retries, no identity.
+May be imported by the other modules of `reconciler.kernel` only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from statemachine.errors import ActionError, from_oserror
+
+# include/uapi/linux/loop.h
+LOOP_SET_FD: Final = 0x4C00
+LOOP_CLR_FD: Final = 0x4C01
+LOOP_SET_STATUS64: Final = 0x4C04
+LOOP_GET_STATUS64: Final = 0x4C05
+LOOP_CONFIGURE: Final = 0x4C0A
+LOOP_CTL_GET_FREE: Final = 0x4C82
+LO_FLAGS_READ_ONLY: Final = 1
+LO_FLAGS_AUTOCLEAR: Final = 4
+LO_NAME_SIZE: Final = 64
+
+# include/uapi/linux/fs.h: _IOW(0x94, 9, int)
+FICLONE: Final = 0x40049409
+
+# include/uapi/linux/dm-ioctl.h: _IOWR(0xfd, number, struct dm_ioctl of 312 bytes)
+DM_IOCTL_BYTES: Final = 312
+_DM_BASE: Final = (3 << 30) | (DM_IOCTL_BYTES << 16) | (0xFD << 8)
+DM_LIST_DEVICES: Final = _DM_BASE | 2
+DM_DEV_CREATE: Final = _DM_BASE | 3
+DM_DEV_REMOVE: Final = _DM_BASE | 4
+DM_DEV_SUSPEND: Final = _DM_BASE | 6
+DM_DEV_STATUS: Final = _DM_BASE | 7
+DM_TABLE_LOAD: Final = _DM_BASE | 9
+DM_TABLE_STATUS: Final = _DM_BASE | 12
+DM_LIST_VERSIONS: Final = _DM_BASE | 13
+DM_DEV_ARM_POLL: Final = _DM_BASE | 16
+DM_GET_TARGET_VERSION: Final = _DM_BASE | 17
+
+# include/uapi/linux/fs.h and fcntl.h
+_RENAME_EXCHANGE: Final = 2
+_AT_FDCWD: Final = -100
+
+OUT_OF_MEANS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR})
+"""Errors that speak of this process or host at this moment, not of the thing that was asked for:
+a question that leaves out what it cannot read must not take them for "it is not there"."""
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@contextlib.contextmanager
+def opened(path: Path, flags: int, mode: int = 0o600) -> Iterator[int]:
+    """Open a file for the length of a `with` block, closed on exec; raises OSError."""
+    descriptor = os.open(path, flags | os.O_CLOEXEC, mode)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def failing(doing: str, *, hint: str = "") -> Iterator[None]:
+    """Turn an OSError of the block into byre's `ActionError`, with the action in its text.
+
+    Args:
+        doing: the action and its object: "attach a loop device to /x".
+        hint: the next step for a person.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise from_oserror(error, doing, hint=hint) from error
+
+
+def refuse(number: int, doing: str, *, hint: str = "") -> ActionError:
+    """Build the `ActionError` of an errno that byre itself found, without a system call."""
+    return from_oserror(OSError(number, os.strerror(number)), doing, hint=hint)
+
+
+def call(descriptor: int, request: int, argument: int | bytearray = 0) -> int:
+    """Make one ioctl; a bytearray is read and written in place.
+
+    The GIL is not held meanwhile. Raises OSError; EINTR is tried again by nobody: the caller's
+    caller sorts it as transient.
+    """
+    if isinstance(argument, bytearray):
+        return int(fcntl.ioctl(descriptor, request, argument, True))  # noqa: FBT003 - mutate_flag
+    return int(fcntl.ioctl(descriptor, request, argument))
+
+
+def exchange(left: Path, right: Path) -> None:
+    """Swap two names atomically; both must exist.
+
+    Raises OSError, EINVAL where the file system cannot (9p, NFS). Linux 3.15.
+    """
+    result = _libc.renameat2(
+        _AT_FDCWD,
+        ctypes.c_char_p(os.fsencode(left)),
+        _AT_FDCWD,
+        ctypes.c_char_p(os.fsencode(right)),
+        ctypes.c_uint(_RENAME_EXCHANGE),
+    )
+    if result != 0:
+        number = ctypes.get_errno() or errno.EIO
+        raise OSError(number, os.strerror(number), str(left), None, str(right))

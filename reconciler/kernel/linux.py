@@ -1,0 +1,300 @@
+"""The Kernel port on a real Linux: each method delegates to one room and names what it does.
+
+`files`, `clone`, `links`, `loopdev`, `dm` and `holders` do the work and raise OSError; here every
+OSError becomes an `ActionError` that says which action on which object failed, and here a dm
+device is checked to be the one that was meant before it is removed. No subprocess, no
+libdevmapper, no waiting for udev.
+
+One `LinuxKernel` may be used by any number of threads: it holds paths and nothing else.
+May be imported by the command line, the daemon and the contract suite; all else knows the port.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import Final
+
+from reconciler.kernel import clone, files, links
+from reconciler.kernel.dm import DeviceMapper
+from reconciler.kernel.dmstruct import Flag, Reply
+from reconciler.kernel.holders import HolderFinder
+from reconciler.kernel.ioctl import failing, opened, refuse
+from reconciler.kernel.loopdev import LoopDevices
+from reconciler.kernel.port import Capabilities, CloneMethod, CowHeader, DmName, FreeSpace, Kernel
+from reconciler.kernel.table import TARGET
+from statemachine.errors import ForeignDevice, IdentityMismatch, RefusedError
+from statemachine.names import UUID_PREFIX
+from statemachine.observed import (
+    DeviceNumber,
+    DmDevice,
+    FileIdentity,
+    Holder,
+    LinkObservation,
+    Loop,
+    SnapshotTable,
+)
+from statemachine.units import Bytes
+
+_NO_DEVICE_MAPPER: Final = frozenset({errno.ENOENT, errno.ENODEV, errno.ENXIO})
+_IN_USE: Final = "`byre explain` names who holds it"
+
+
+class LinuxKernel(Kernel):
+    """The port on system calls; see `port` for each method's contract."""
+
+    def __init__(
+        self,
+        *,
+        dev: Path = Path("/dev"),
+        sys: Path = Path("/sys"),
+        proc: Path = Path("/proc"),
+    ) -> None:
+        """Take the three kernel file systems; tests give others. Opens nothing."""
+        self._dev = dev
+        self._sys = sys
+        self._proc = proc
+        self._loops = LoopDevices(dev=dev, sys=sys)
+        self._dm = DeviceMapper(control=dev / "mapper" / "control")
+        self._holders = HolderFinder(proc=proc, sys=sys)
+
+    # --- questions ---------------------------------------------------------------------------
+
+    def capabilities(self) -> Capabilities:
+        """Say what works here; asked anew each time, as modules come and go (0.1 ms)."""
+        return Capabilities(dm=self._why_no_dm(), loop=self._why_no_loop())
+
+    def boot_id(self) -> str:
+        """Return which boot this is."""
+        with failing("read the boot id"):
+            return (self._proc / "sys/kernel/random/boot_id").read_text().strip()
+
+    def identify(self, path: Path, *, follow: bool = False) -> FileIdentity | None:
+        """Return which file is at a path, None if there is none."""
+        with failing(f"look at {path}"):
+            return files.identify(path, follow=follow, sys=self._sys)
+
+    def readable(self, path: Path) -> bool:
+        """Tell whether this process can open the file for reading."""
+        with failing(f"open {path}"):
+            return files.readable(path)
+
+    def list_folder(self, path: Path) -> tuple[str, ...]:
+        """Return the sorted names in a folder; empty when it does not exist."""
+        with failing(f"list the folder {path}"):
+            return files.list_folder(path)
+
+    def cow_header(self, path: Path) -> CowHeader:
+        """Read the first 16 bytes of a CoW file and say what they are."""
+        with failing(f"read the header of {path}"):
+            return files.cow_header(path)
+
+    def allocated(self, path: Path) -> Bytes:
+        """Return how many bytes a file occupies; 0 when it is missing."""
+        with failing(f"look at {path}"):
+            return files.allocated(path)
+
+    def free_space(self, path: Path) -> FreeSpace:
+        """Return the room on the file system of the nearest existing parent of a path."""
+        with failing(f"ask for the free space at {path}"):
+            return files.free_space(path)
+
+    def loops(self) -> tuple[Loop, ...]:
+        """Return all bound loop devices, by number; ones that cannot be read are skipped."""
+        with failing("list the loop devices"):
+            looked = (self._loops.look(number) for number in self._loops.bound())
+            return tuple(loop for loop in looked if loop is not None)
+
+    def loop(self, number: int) -> Loop | None:
+        """Return one loop device if it is bound; costs the same however many there are."""
+        with failing(f"look at /dev/loop{number}"):
+            return self._loops.look(number)
+
+    def dm_names(self) -> tuple[DmName, ...]:
+        """Return all dm devices of the host, ours or not; empty without device-mapper."""
+        with failing("list the dm devices"):
+            try:
+                return self._dm.names()
+            except OSError as error:
+                if error.errno in _NO_DEVICE_MAPPER:
+                    return ()
+                raise
+
+    def dm(self, name: str) -> DmDevice | None:
+        """Return one dm device with its table and status; no flush, no wait."""
+        with failing(f"look at dm device {name}"):
+            try:
+                return self._dm.look(name)
+            except OSError as error:
+                if error.errno in _NO_DEVICE_MAPPER:
+                    return None
+                raise
+
+    def read_link(self, path: Path) -> LinkObservation:
+        """Return what is at a path where a link or node should be, without following it."""
+        with failing(f"look at {path}"):
+            return links.read_link(path)
+
+    def holders(self, device: DeviceNumber) -> tuple[Holder, ...]:
+        """Return who has a device open: processes, mounts, swap, dm devices above."""
+        return self._holders.find(device)
+
+    # --- files -------------------------------------------------------------------------------
+
+    def create_sparse(self, path: Path, size: Bytes) -> FileIdentity:
+        """Make a new sparse file of this size, 0600, durable with its folder entry."""
+        with failing(f"create the file {path}"):
+            return files.create_sparse(path, size, sys=self._sys)
+
+    def clone_file(self, source: Path, target: Path, size: Bytes) -> CloneMethod:
+        """Make `target` a private copy of `source`: a reflink, else a sparse copy."""
+        with failing(f"copy {source} to {target}"):
+            return clone.clone_file(source, target, size)
+
+    def remove_file(self, path: Path, expected: FileIdentity) -> bool:
+        """Unlink a file if it is still the expected one; durable. False if gone."""
+        with failing(f"remove the file {path}"):
+            return files.remove_file(path, expected)
+
+    # --- loop devices ------------------------------------------------------------------------
+
+    def loop_attach(
+        self,
+        path: Path,
+        expected: FileIdentity,
+        *,
+        marker: str,
+        read_only: bool,
+    ) -> Loop:
+        """Bind a free loop device to a file that is still the expected one.
+
+        A base (read-only) may be behind a symlink, our own files may not; what is bound is the
+        open descriptor whose identity was checked, whatever the path says meanwhile.
+        """
+        flags = os.O_RDONLY if read_only else os.O_RDWR | os.O_NOFOLLOW
+        with failing(f"attach a loop device to {path}"), opened(path, flags) as file:
+            found = os.fstat(file)
+            if not files.same_inode(found, expected):
+                raise files.mismatch(path, found, expected)
+            return self._loops.attach(file, marker=marker, read_only=read_only)
+
+    def loop_set_autoclear(self, loop: Loop) -> bool:
+        """Let the kernel detach this loop when its last opener goes. False if it was set."""
+        with failing(f"set autoclear on {loop.path}"):
+            return self._loops.set_autoclear(loop)
+
+    def loop_detach(self, loop: Loop) -> bool:
+        """Detach a loop if it still backs the same file. False if it does not exist any more."""
+        with failing(f"detach {loop.path} from {loop.backing_path}", hint=_IN_USE):
+            return self._loops.detach(loop)
+
+    # --- device-mapper -----------------------------------------------------------------------
+
+    def dm_create(self, name: str, uuid: str) -> DeviceNumber:
+        """Make a dm device without a table; EBUSY (transient) if the name or UUID exists."""
+        with failing(f"create dm device {name}"):
+            return self._dm.create(name, uuid)
+
+    def dm_load(self, uuid: str, table: SnapshotTable) -> None:
+        """Load a table into the inactive slot; opens the two devices named in it."""
+        with failing(f"load a snapshot table into dm device {uuid}"):
+            self._dm.load(uuid, table)
+
+    def dm_resume(self, uuid: str) -> bool:
+        """Make the loaded table live, or resume a suspended device. False if it was so."""
+        doing = f"resume dm device {uuid}"
+        with failing(doing):
+            info = self._info(uuid)
+            if not (info.has(Flag.ACTIVE_PRESENT) or info.has(Flag.INACTIVE_PRESENT)):
+                raise refuse(errno.EINVAL, doing, hint="it has no table; load one first")
+            if not (info.has(Flag.SUSPEND) or info.has(Flag.INACTIVE_PRESENT)):
+                return False
+            self._dm.resume(uuid)
+        return True
+
+    def dm_suspend(self, uuid: str) -> bool:
+        """Stop IO and flush what is in flight. False if it was suspended."""
+        with failing(f"suspend dm device {uuid}"):
+            if self._info(uuid).has(Flag.SUSPEND):
+                return False
+            self._dm.suspend(uuid)
+        return True
+
+    def dm_remove(self, name: str, uuid: str) -> bool:
+        """Remove the device of this name if it has this UUID. False if there is none."""
+        with failing(f"remove dm device {name}", hint=_IN_USE):
+            info = self._dm.info(name=name)
+            if info is None:
+                return False
+            if info.uuid != uuid:
+                raise _not_that_device(name, info.uuid, uuid)
+            try:
+                self._dm.remove(uuid)
+            except OSError as error:
+                if error.errno == errno.ENXIO:
+                    return False
+                raise
+        return True
+
+    # --- nodes, links, folders ---------------------------------------------------------------
+
+    def ensure_node(self, device: DeviceNumber, path: Path) -> bool:
+        """Make the block device node if it is missing (no devtmpfs). False if it was there."""
+        with failing(f"make the device node {path}"):
+            return links.ensure_node(device, path)
+
+    def put_link(self, path: Path, target: str, *, replaces: str | None) -> bool:
+        """Make `path` a symlink to `target`, atomically. False if it is that already."""
+        with failing(f"link {path} to {target}"):
+            return links.put_link(path, target, replaces=replaces)
+
+    def drop_link(self, path: Path, target: str) -> bool:
+        """Remove the symlink at `path` if its text is `target`. False if nothing is there."""
+        with failing(f"remove the link {path}"):
+            return links.drop_link(path, target)
+
+    def make_folder(self, path: Path) -> bool:
+        """Make one folder, 0755. False if it exists."""
+        with failing(f"make the folder {path}"):
+            return files.make_folder(path)
+
+    def remove_folder(self, path: Path) -> bool:
+        """Remove one folder if it is empty. False if it is not, or is gone."""
+        with failing(f"remove the folder {path}"):
+            return files.remove_folder(path)
+
+    # --- helpers -----------------------------------------------------------------------------
+
+    def _info(self, uuid: str) -> Reply:
+        info = self._dm.info(uuid=uuid)
+        if info is None:
+            raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))
+        return info
+
+    def _why_no_dm(self) -> str:
+        try:
+            usable = self._dm.has_target(TARGET)
+        except OSError as error:
+            if error.errno in _NO_DEVICE_MAPPER:
+                return "this kernel has no device-mapper; `modprobe dm-mod dm-snapshot`, if it can"
+            return f"device-mapper is not to be used: {error.strerror}; it needs root"
+        if not usable:
+            return "device-mapper has no snapshot target; `modprobe dm-snapshot`"
+        return ""
+
+    def _why_no_loop(self) -> str:
+        try:
+            with opened(self._loops.control, os.O_RDWR):
+                return ""
+        except OSError as error:
+            if error.errno in _NO_DEVICE_MAPPER:
+                return "this kernel has no loop devices; `modprobe loop`, if it can"
+            return f"loop devices are not to be used: {error.strerror}; they need root"
+
+
+def _not_that_device(name: str, found: str, expected: str) -> RefusedError:
+    message = f"dm device {name} has the UUID {found!r}, not {expected!r}"
+    if found.startswith(UUID_PREFIX):
+        return IdentityMismatch(message, hint="it is another disk's, or another generation's")
+    return ForeignDevice(message, hint="byre did not make it and leaves it alone")

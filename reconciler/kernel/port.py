@@ -1,0 +1,238 @@
+"""The Kernel port: every question and every change that byre puts to the kernel and to files.
+
+One call is one step: a crash can fall before or after it, never inside, so whatever must be
+atomic is one call and whatever is not atomic in the kernel is several. `linux` implements the
+port with system calls, `sim` in memory; one contract suite (tests/contract) passes on both.
+
+Rules for every implementation:
+
+- Questions change nothing, open nothing for writing, and skip what they cannot read.
+- A change checks the identity it is given again, right before the destructive call, and raises
+  `IdentityMismatch` or `ForeignDevice` when it is not that thing any more.
+- A change of something already so returns False (UNCHANGED) instead of failing.
+- A failing system call is raised as `statemachine.errors.ActionError`, sorted by errno; nothing
+  else leaks out, so an OSError never crosses this border.
+- No call waits for udev, and none waits without a bound.
+
+May be imported by drivers and everything above; knows nothing of disks, states or the log.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, Protocol
+
+import attrs
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from statemachine.observed import (
+        DeviceNumber,
+        DmDevice,
+        FileIdentity,
+        Holder,
+        LinkObservation,
+        Loop,
+        SnapshotTable,
+    )
+    from statemachine.units import Bytes
+
+
+class CowHeader(enum.StrEnum):
+    """What the first chunk of a CoW file says (kernel fact 10: `SnAp`, valid, version, chunk).
+
+    Source: struct disk_header in drivers/md/dm-snap-persistent.c.
+    """
+
+    MISSING = "missing"
+    EMPTY = "empty"
+    """All zero: no snapshot was ever made on it, or its content was lost."""
+    VALID = "valid"
+    INVALID = "invalid"
+    """The kernel marked it invalid: its exceptions are lost."""
+    FOREIGN = "foreign"
+    """Something else than an exception store of version 1 with our chunk size."""
+
+
+class CloneMethod(enum.StrEnum):
+    """How a copy of a base was made."""
+
+    REFLINK = "reflink"
+    SPARSE_COPY = "sparse-copy"
+
+
+@attrs.frozen(kw_only=True)
+class Capabilities:
+    """What this kernel and these privileges allow, each with the reason when not.
+
+    A field is "" when it works, else the reason in plain words.
+    """
+
+    dm: str
+    """/dev/mapper/control opens and the snapshot target can be used."""
+    loop: str
+    """/dev/loop-control opens for writing."""
+
+
+@attrs.frozen(kw_only=True)
+class FreeSpace:
+    """Room on the file system of a path."""
+
+    available: Bytes
+    total: Bytes
+
+
+@attrs.frozen(kw_only=True)
+class DmName:
+    """One line of the kernel's list of dm devices; uuid is "" where there is none."""
+
+    name: str
+    uuid: str
+    device: DeviceNumber
+
+
+class Kernel(Protocol):
+    """See the module's rules; each method names what is particular to it."""
+
+    # --- questions ---------------------------------------------------------------------------
+
+    def capabilities(self) -> Capabilities:
+        """Say what works here; cheap after the first call."""
+
+    def boot_id(self) -> str:
+        """Return /proc/sys/kernel/random/boot_id: which boot this is."""
+
+    def identify(self, path: Path, *, follow: bool = False) -> FileIdentity | None:
+        """Return which file is at a path, None if there is none.
+
+        Args:
+            path: an absolute path.
+            follow: whether a symlink at its end is followed (bases: yes; our own files: no).
+        """
+
+    def readable(self, path: Path) -> bool:
+        """Tell whether this process can open the file for reading."""
+
+    def list_folder(self, path: Path) -> tuple[str, ...]:
+        """Return the sorted names in a folder; empty when it does not exist."""
+
+    def cow_header(self, path: Path) -> CowHeader:
+        """Read the first 16 bytes of a CoW file and say what they are."""
+
+    def allocated(self, path: Path) -> Bytes:
+        """Return how many bytes a file occupies (st_blocks * 512); 0 when it is missing."""
+
+    def free_space(self, path: Path) -> FreeSpace:
+        """Return the room on the file system of the nearest existing parent of a path."""
+
+    def loops(self) -> tuple[Loop, ...]:
+        """Return all bound loop devices, by number; ones that cannot be read are skipped."""
+
+    def loop(self, number: int) -> Loop | None:
+        """Return one loop device if it is bound; costs the same however many there are."""
+
+    def dm_names(self) -> tuple[DmName, ...]:
+        """Return all dm devices of the host, ours or not; empty without device-mapper."""
+
+    def dm(self, name: str) -> DmDevice | None:
+        """Return one dm device with its table and status; one line, no flush, no wait."""
+
+    def read_link(self, path: Path) -> LinkObservation:
+        """Return what is at a path where a link or node should be, without following it."""
+
+    def holders(self, device: DeviceNumber) -> tuple[Holder, ...]:
+        """Return who has a device open: processes, mounts, dm devices above; slow (/proc)."""
+
+    # --- files -------------------------------------------------------------------------------
+
+    def create_sparse(self, path: Path, size: Bytes) -> FileIdentity:
+        """Make a new sparse file of this size, 0600, durable with its folder entry.
+
+        Missing parent folders are made, 0700. Not idempotent on purpose: an existing file raises
+        PermanentError (EEXIST), as data is never replaced silently.
+        """
+
+    def clone_file(self, source: Path, target: Path, size: Bytes) -> CloneMethod:
+        """Make `target` a private copy of `source`, 0600: FICLONE, else a sparse copy.
+
+        Written under a temporary name and renamed when it is whole and durable, so `target` is
+        either complete or not there. An existing target raises PermanentError (EEXIST).
+        """
+
+    def remove_file(self, path: Path, expected: FileIdentity) -> bool:
+        """Unlink a file if it is still (device, inode) `expected`; durable. False if gone."""
+
+    # --- loop devices ------------------------------------------------------------------------
+
+    def loop_attach(
+        self,
+        path: Path,
+        expected: FileIdentity,
+        *,
+        marker: str,
+        read_only: bool,
+    ) -> Loop:
+        """Bind a free loop device to a file by LOOP_CTL_GET_FREE and LOOP_CONFIGURE.
+
+        Another process may take the free number first: tried again, up to a bound. The file is
+        opened without following a symlink for our own files; its (device, inode) must be
+        `expected`. No partition scan, no autoclear. Does not look for another loop on the file.
+        """
+
+    def loop_set_autoclear(self, loop: Loop) -> bool:
+        """Let the kernel detach this loop when its last opener goes. False if it was set."""
+
+    def loop_detach(self, loop: Loop) -> bool:
+        """Detach a loop if it still backs the same file. False if it does not exist any more.
+
+        LOOP_CLR_FD "succeeds" on a loop in use and only sets autoclear (kernel fact 11), so
+        the result is read back; in use: autoclear is set back and TransientError (EBUSY) raised.
+        """
+
+    # --- device-mapper -----------------------------------------------------------------------
+
+    def dm_create(self, name: str, uuid: str) -> DeviceNumber:
+        """Make a dm device without a table; EBUSY (transient) if the name or UUID exists."""
+
+    def dm_load(self, uuid: str, table: SnapshotTable) -> None:
+        """Load a table into the inactive slot; opens the two devices named in it."""
+
+    def dm_resume(self, uuid: str) -> bool:
+        """Make the loaded table live, or resume a suspended device. False if it was so."""
+
+    def dm_suspend(self, uuid: str) -> bool:
+        """Stop IO and flush what is in flight. False if it was suspended."""
+
+    def dm_remove(self, name: str, uuid: str) -> bool:
+        """Remove the device of this name if it has this UUID. False if there is none.
+
+        In use: TransientError with errno EBUSY. Never deferred, never forced.
+        """
+
+    # --- nodes, links, folders ---------------------------------------------------------------
+
+    def ensure_node(self, device: DeviceNumber, path: Path) -> bool:
+        """Make the block device node if it is missing (no devtmpfs). False if it was there."""
+
+    def put_link(self, path: Path, target: str, *, replaces: str | None) -> bool:
+        """Make `path` a symlink to `target`, atomically. False if it is that already.
+
+        Args:
+            path: where; its parent must exist.
+            target: the literal text of the symlink.
+            replaces: the text of the symlink that may be replaced, or None if nothing may be
+                there. Anything else in place raises ForeignDevice and stays as it is.
+        """
+
+    def drop_link(self, path: Path, target: str) -> bool:
+        """Remove the symlink at `path` if its text is `target`. False if nothing is there.
+
+        Anything else in place raises ForeignDevice and stays as it is.
+        """
+
+    def make_folder(self, path: Path) -> bool:
+        """Make one folder, 0755. False if it exists."""
+
+    def remove_folder(self, path: Path) -> bool:
+        """Remove one folder if it is empty. False if it is not, or is gone."""

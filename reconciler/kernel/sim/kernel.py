@@ -1,0 +1,368 @@
+"""The Kernel port in memory: `SimKernel`.
+
+Each method is one step of the port: it passes the scripted misfortune (`faults`), takes the lock,
+and does to the simulated host what Linux does to a real one. The user's side of the same object,
+which VMMs and administrators play in tests, is in `users`.
+
+Knowingly unlike a real kernel: it never waits (an EBUSY comes at once, not after 46 ms), a read
+or write of a suspended device raises EAGAIN instead of hanging, there is no page cache above a
+device, and see `snapshot` for the targets that are missing.
+May be imported by tests, `byre demo` and `byre chaos`.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Concatenate, Final, ParamSpec, TypeVar
+
+from reconciler.clock import Clock, FakeClock
+from reconciler.kernel.port import Capabilities, CloneMethod, CowHeader, DmName, FreeSpace, Kernel
+from reconciler.kernel.sim import filecalls
+from reconciler.kernel.sim.faults import Call, Faults
+from reconciler.kernel.sim.files import os_error
+from reconciler.kernel.sim.host import Host
+from reconciler.kernel.sim.loops import LoopDevice
+from reconciler.kernel.sim.mapper import MappedDevice
+from reconciler.kernel.sim.snapshot import Snapshot
+from reconciler.kernel.sim.users import UserSide
+from statemachine.errors import ForeignDevice, IdentityMismatch
+from statemachine.names import UUID_PREFIX
+from statemachine.observed import (
+    DeviceNumber,
+    DmDevice,
+    FileIdentity,
+    Holder,
+    LinkObservation,
+    Loop,
+    SnapshotTable,
+)
+from statemachine.units import Bytes
+
+_NO_DEVICE_MAPPER: Final = frozenset({errno.ENOENT, errno.ENODEV, errno.ENXIO})
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+_Method = Callable[Concatenate["SimKernel", _P], _R]
+
+
+def _step(*, change: bool) -> Callable[[_Method[_P, _R]], _Method[_P, _R]]:
+    """Make a method one step of the port: misfortune around it, the lock inside."""
+
+    def decorate(method: _Method[_P, _R]) -> _Method[_P, _R]:
+        name = method.__name__
+
+        @functools.wraps(method)
+        def step(self: SimKernel, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+            def work() -> _R:
+                with self.host.entered():
+                    return method(self, *args, **kwargs)
+
+            return self.faults.around(name, args, kwargs, change=change, work=work)
+
+        return step
+
+    return decorate
+
+
+_question = _step(change=False)
+_change = _step(change=True)
+
+
+class SimKernel(UserSide, Kernel):
+    """The port in memory; see `port` for each method's contract.
+
+    Args:
+        clock: for mtimes and for how long udev holds devices; the default stands still.
+        capacity: the room of the root file system, None for 1 TiB.
+        reuse_inodes: whether a new file gets the inode number of a deleted one, as on ext4.
+
+    Attributes:
+        host: the state, with the options that a test may set (see `Host`).
+        faults: what goes wrong, and the trace of calls.
+    """
+
+    def __init__(
+        self,
+        clock: Clock | None = None,
+        *,
+        capacity: Bytes | None = None,
+        reuse_inodes: bool = False,
+    ) -> None:
+        host = Host(clock or FakeClock(), capacity=capacity, reuse_inodes=reuse_inodes)
+        super().__init__(host)
+        self.faults = Faults()
+        host.calls = lambda: self.faults.calls
+
+    @property
+    def trace(self) -> tuple[Call, ...]:
+        """The calls so far; see `Faults.trace`."""
+        return self.faults.trace
+
+    # --- questions ---------------------------------------------------------------------------
+
+    @_question
+    def capabilities(self) -> Capabilities:
+        """Say what the host's options allow."""
+        return Capabilities(
+            dm=_why_not("device-mapper", self.host.dm_errno),
+            loop=_why_not("loop devices", self.host.loop_errno),
+        )
+
+    @_question
+    def boot_id(self) -> str:
+        """Return which boot this is."""
+        return self.host.boot_id
+
+    @_question
+    def identify(self, path: Path, *, follow: bool = False) -> FileIdentity | None:
+        """Return which file is at a path, None if there is none."""
+        return filecalls.identify(self.host, path, follow=follow)
+
+    @_question
+    def readable(self, path: Path) -> bool:
+        """Tell whether this process can open the file for reading."""
+        return filecalls.readable(self.host, path)
+
+    @_question
+    def list_folder(self, path: Path) -> tuple[str, ...]:
+        """Return the sorted names in a folder; empty when it does not exist."""
+        return filecalls.list_folder(self.host, path)
+
+    @_question
+    def cow_header(self, path: Path) -> CowHeader:
+        """Read the first 16 bytes of a CoW file and say what they are."""
+        return filecalls.cow_header(self.host, path)
+
+    @_question
+    def allocated(self, path: Path) -> Bytes:
+        """Return how many bytes a file occupies; 0 when it is missing."""
+        return filecalls.allocated(self.host, path)
+
+    @_question
+    def free_space(self, path: Path) -> FreeSpace:
+        """Return the room on the file system of the nearest existing parent of a path."""
+        return filecalls.free_space(self.host, path)
+
+    @_question
+    def loops(self) -> tuple[Loop, ...]:
+        """Return all bound loop devices, by number; none where they cannot be read."""
+        if self.host.loop_errno:
+            return ()
+        seen = (loop.observed() for loop in self.host.loops.bound())
+        return tuple(loop for loop in seen if loop is not None)
+
+    @_question
+    def loop(self, number: int) -> Loop | None:
+        """Return one loop device if it is bound."""
+        loop = self.host.loops.get(number)
+        return None if loop is None or self.host.loop_errno else loop.observed()
+
+    @_question
+    def dm_names(self) -> tuple[DmName, ...]:
+        """Return all dm devices of the host, ours or not; empty without device-mapper."""
+        if self.host.dm_errno in _NO_DEVICE_MAPPER:
+            return ()
+        self.host.need_dm()
+        return tuple(
+            DmName(name=device.name, uuid=device.uuid, device=device.number)
+            for device in self.host.mapper.devices()
+        )
+
+    @_question
+    def dm(self, name: str) -> DmDevice | None:
+        """Return one dm device with its table and status."""
+        if self.host.dm_errno in _NO_DEVICE_MAPPER:
+            return None
+        self.host.need_dm()
+        device = self.host.mapper.by_name(name)
+        return None if device is None else _observed(device, self.host.open_count(device))
+
+    @_question
+    def read_link(self, path: Path) -> LinkObservation:
+        """Return what is at a path where a link or node should be, without following it."""
+        return filecalls.read_link(self.host, path)
+
+    @_question
+    def holders(self, device: DeviceNumber) -> tuple[Holder, ...]:
+        """Return who has a device open: dm devices above, then users."""
+        found = self.host.device_of(device)
+        if found is None:
+            return ()
+        above = self.host.mapper.above(device.minor) if isinstance(found, LoopDevice) else ()
+        named = (Holder(kind="dm", name=each.name) for each in above)
+        return tuple(dict.fromkeys((*named, *found.handles)))
+
+    # --- files -------------------------------------------------------------------------------
+
+    @_change
+    def create_sparse(self, path: Path, size: Bytes) -> FileIdentity:
+        """Make a new sparse file of this size, durable with its folder entry."""
+        return filecalls.create_sparse(self.host, path, size)
+
+    @_change
+    def clone_file(self, source: Path, target: Path, size: Bytes) -> CloneMethod:
+        """Make `target` a private copy of `source`: a reflink, else a sparse copy."""
+        return filecalls.clone_file(self.host, source, target, size)
+
+    @_change
+    def remove_file(self, path: Path, expected: FileIdentity) -> bool:
+        """Unlink a file if it is still the expected one; durable. False if gone."""
+        return filecalls.remove_file(self.host, path, expected)
+
+    # --- loop devices ------------------------------------------------------------------------
+
+    @_change
+    def loop_attach(
+        self,
+        path: Path,
+        expected: FileIdentity,
+        *,
+        marker: str,
+        read_only: bool,
+    ) -> Loop:
+        """Bind the lowest free loop device to a file that is still the expected one."""
+        file = filecalls.open_for_loop(self.host, path, expected, read_only=read_only)
+        self.host.need_loop()
+        loop = self.host.loops.attach(file, marker=marker, read_only=read_only)
+        observed = loop.observed()
+        assert observed is not None
+        return observed
+
+    @_change
+    def loop_set_autoclear(self, loop: Loop) -> bool:
+        """Let the kernel detach this loop when its last opener goes. False if it was set."""
+        device = self._same_loop(loop)
+        if device is None or device.autoclear:
+            return False
+        self.host.loops.clear(device)
+        return True
+
+    @_change
+    def loop_detach(self, loop: Loop) -> bool:
+        """Detach a loop if it still backs the same file. False if it does not exist any more."""
+        device = self._same_loop(loop)
+        if device is None:
+            return False
+        if device.in_use:
+            raise os_error(errno.EBUSY, loop.path)
+        self.host.loops.clear(device)
+        return True
+
+    # --- device-mapper -----------------------------------------------------------------------
+
+    @_change
+    def dm_create(self, name: str, uuid: str) -> DeviceNumber:
+        """Make a dm device without a table; EBUSY (transient) if the name or UUID exists."""
+        self.host.need_dm()
+        return self.host.mapper.create(name, uuid).number
+
+    @_change
+    def dm_load(self, uuid: str, table: SnapshotTable) -> None:
+        """Load a table into the inactive slot; opens the two devices named in it."""
+        self.host.need_dm()
+        self.host.mapper.load(self.host.mapper.by_uuid(uuid), table)
+
+    @_change
+    def dm_resume(self, uuid: str) -> bool:
+        """Make the loaded table live, or resume a suspended device. False if it was so."""
+        self.host.need_dm()
+        device = self.host.mapper.by_uuid(uuid)
+        if device.live is None and device.inactive is None:
+            raise os_error(errno.EINVAL, uuid)
+        if device.inactive is None and not device.suspended:
+            return False
+        self.host.mapper.resume(device)
+        return True
+
+    @_change
+    def dm_suspend(self, uuid: str) -> bool:
+        """Stop IO and flush what is in flight. False if it was suspended."""
+        self.host.need_dm()
+        device = self.host.mapper.by_uuid(uuid)
+        if device.suspended:
+            return False
+        self.host.mapper.suspend(device)
+        return True
+
+    @_change
+    def dm_remove(self, name: str, uuid: str) -> bool:
+        """Remove the device of this name if it has this UUID. False if there is none."""
+        self.host.need_dm()
+        device = self.host.mapper.by_name(name)
+        if device is None:
+            return False
+        if device.uuid != uuid:
+            ours = device.uuid.startswith(UUID_PREFIX)
+            refused = IdentityMismatch if ours else ForeignDevice
+            raise refused(f"dm device {name} has the UUID {device.uuid!r}, not {uuid!r}")
+        self.host.remove_dm(device)
+        return True
+
+    # --- nodes, links, folders ---------------------------------------------------------------
+
+    @_change
+    def ensure_node(self, device: DeviceNumber, path: Path) -> bool:
+        """Make the block device node if it is missing (no devtmpfs). False if it was there."""
+        return filecalls.ensure_node(self.host, device, path)
+
+    @_change
+    def put_link(self, path: Path, target: str, *, replaces: str | None) -> bool:
+        """Make `path` a symlink to `target`, atomically. False if it is that already."""
+        return filecalls.put_link(self.host, path, target, replaces=replaces)
+
+    @_change
+    def drop_link(self, path: Path, target: str) -> bool:
+        """Remove the symlink at `path` if its text is `target`. False if nothing is there."""
+        return filecalls.drop_link(self.host, path, target)
+
+    @_change
+    def make_folder(self, path: Path) -> bool:
+        """Make one folder, 0755. False if it exists."""
+        return filecalls.make_folder(self.host, path)
+
+    @_change
+    def remove_folder(self, path: Path) -> bool:
+        """Remove one folder if it is empty. False if it is not, or is gone."""
+        return filecalls.remove_folder(self.host, path)
+
+    # --- helpers -----------------------------------------------------------------------------
+
+    def _same_loop(self, loop: Loop) -> LoopDevice | None:
+        """Find a loop that shall be changed; None if it is not bound any more."""
+        self.host.need_loop()
+        device = self.host.loops.get(loop.number)
+        now = device.observed() if device else None
+        if now is None:
+            return None
+        mine, its = ((each.backing_device, each.backing_inode) for each in (loop, now))
+        if mine != its:
+            raise IdentityMismatch(
+                f"{loop.path} is on device {its[0]}, inode {its[1]} now, not on "
+                f"device {mine[0]}, inode {mine[1]} ({loop.backing_path})",
+            )
+        return device
+
+
+def _observed(device: MappedDevice, open_count: int) -> DmDevice:
+    target = device.live if isinstance(device.live, Snapshot) else None
+    return DmDevice(
+        name=device.name,
+        uuid=device.uuid,
+        device=device.number,
+        suspended=device.suspended,
+        open_count=open_count,
+        live=device.live is not None,
+        table=target.table_now() if target else None,
+        status=target.status() if target else None,
+        event_nr=device.event_nr,
+    )
+
+
+def _why_not(what: str, number: int) -> str:
+    if number == 0:
+        return ""
+    if number in _NO_DEVICE_MAPPER:
+        return f"this kernel has no {what}"
+    return f"{what} cannot be used: {errno.errorcode[number]}; this needs root"

@@ -1,0 +1,88 @@
+"""One reconciler per root: an flock on a file in the root, held for as long as it works.
+
+The kernel gives the lock back when its holder ends, however it ends, so there is nothing to clean
+up after a crash. The file says who holds it, for people; the lock decides.
+May be imported by daemon, the API and cli.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from statemachine.errors import LogUnavailable, RootBusy
+
+
+class RootLock:
+    """The lock of one root. Use as a context manager, or `acquire` and `release`.
+
+    Args:
+        path: the lock's file; made, 0600, when missing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor: int | None = None
+
+    def acquire(self) -> None:
+        """Take the lock or fail at once.
+
+        Raises:
+            RootBusy: another reconciler has it; its pid is named.
+            LogUnavailable: the file cannot be made: read-only, full, or no privilege.
+        """
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        try:
+            descriptor = os.open(self._path, flags, 0o600)
+        except OSError as error:
+            msg = f"{self._path}: {error.strerror}"
+            raise LogUnavailable(msg, hint="choose another state root with --root") from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        except BlockingIOError as error:
+            holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
+            os.close(descriptor)
+            msg = f"another reconciler is at work on {self._path.parent} (pid {holder})"
+            raise RootBusy(msg, hint="stop it first, or choose another --root") from error
+        except OSError as error:
+            os.close(descriptor)
+            raise LogUnavailable(f"{self._path}: {error.strerror}") from error
+        self._descriptor = descriptor
+
+    def try_acquire(self) -> bool:
+        """Take the lock if it is free; True when it is ours."""
+        if self._descriptor is not None:
+            return True
+        try:
+            self.acquire()
+        except RootBusy:
+            return False
+        return True
+
+    def release(self) -> None:
+        """Give the lock back; idempotent."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    @property
+    def is_held(self) -> bool:
+        """Whether this object holds the lock."""
+        return self._descriptor is not None
+
+    def __enter__(self) -> Self:
+        self.acquire()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.release()

@@ -1,0 +1,96 @@
+"""Looking at one disk: which driver it has, what the kernel shows of it, what that amounts to.
+
+Changes nothing. May be imported by reconcile and by the commands that only look.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Final
+
+import attrs
+
+from reconciler.bases import BaseLoops
+from reconciler.config import Root
+from reconciler.drivers.clone import Clone
+from reconciler.drivers.dm_snapshot import DmSnapshot
+from reconciler.drivers.port import Appraisal, Driver, Ground, Shape, View
+from reconciler.kernel.port import Capabilities, Kernel
+from statemachine.machine import State
+from statemachine.observed import ObservedDisk
+from statemachine.projection import Record
+from statemachine.spec import DriverChoice
+
+DRIVERS: Final[dict[str, Driver]] = {
+    DriverChoice.DM_SNAPSHOT: DmSnapshot(),
+    DriverChoice.CLONE: Clone(),
+}
+
+
+@attrs.frozen
+class Choice:
+    """A driver, why `auto` did not take the real one, and why it cannot work here if so."""
+
+    driver: Driver
+    fell_back_because: str
+    unavailable: str
+
+
+def choose(record: Record, capabilities: Capabilities) -> Choice:
+    """Return the driver of a disk: what its file was made with, else what its spec asks for."""
+    wanted = record.wanted.driver
+    if record.driver and record.cow is not None:
+        driver = DRIVERS[record.driver]
+        return Choice(driver, record.driver_reason, driver.unavailable(capabilities))
+    if wanted is DriverChoice.AUTO:
+        real = DRIVERS[DriverChoice.DM_SNAPSHOT]
+        reason = real.unavailable(capabilities)
+        return Choice(DRIVERS[DriverChoice.CLONE], reason, "") if reason else Choice(real, "", "")
+    driver = DRIVERS[wanted]
+    return Choice(driver, "", driver.unavailable(capabilities))
+
+
+def look(kernel: Kernel, bases: BaseLoops, root: Root, record: Record) -> tuple[View, Choice]:
+    """Look at one disk.
+
+    Returns:
+        The view that `plan.decide` decides upon, and the driver's choice.
+
+    Raises:
+        ActionError: a question to the kernel failed.
+    """
+    ground = Ground(root=root, boot_id=kernel.boot_id(), capabilities=kernel.capabilities())
+    choice = choose(record, ground.capabilities)
+    cow = Path(record.cow_path) if record.cow_path else choice.driver.cow_path(record, ground)
+    if choice.unavailable and record.state is State.ABSENT and record.in_flight is None:
+        # What its driver would look at cannot be asked for, and nothing of it can be there.
+        observed, seen = _unseen(kernel, record), Appraisal(shape=Shape.NOTHING)
+    else:
+        observed = choice.driver.observe(kernel, bases, record, cow)
+        seen = choice.driver.appraise(record, observed, ground)
+    view = View(record=record, observed=observed, seen=seen, driver=choice.driver, ground=ground)
+    return view, choice
+
+
+def _unseen(kernel: Kernel, record: Record) -> ObservedDisk:
+    base = kernel.identify(record.wanted.base, follow=True)
+    return ObservedDisk(base=base, cow=None, cow_header="missing", base_loop=None, cow_loop=None)
+
+
+def world(observed: ObservedDisk, capabilities: Capabilities) -> str:
+    """Digest the facts on which a refusal can hang: while they are the same, trying is idle.
+
+    Left out is what changes by mere use: open counts, fill levels, the CoW file's mtime.
+    """
+    cow, dm = observed.cow, observed.dm
+    facts = (
+        observed.base,
+        cow and (cow.device, cow.inode, cow.size),
+        observed.cow_header,
+        dm and (dm.name, dm.uuid, dm.device, dm.live, dm.suspended, dm.table),
+        observed.node,
+        observed.link,
+        capabilities,
+    )
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]

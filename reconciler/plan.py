@@ -1,0 +1,148 @@
+"""What to do next about one disk. Pure: the same record and observation give the same step.
+
+May be imported by reconcile, and by the commands that show a plan without doing it.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from reconciler import drift
+from reconciler.actions import Action
+from reconciler.drivers.port import View
+from statemachine.machine import (
+    Desired,
+    State,
+    Trigger,
+    fire,
+    is_met,
+    next_trigger,
+    path,
+)
+from statemachine.projection import Record
+
+
+@attrs.frozen(kw_only=True)
+class Rest:
+    """Nothing to do, and why."""
+
+    why: str
+
+
+@attrs.frozen(kw_only=True)
+class NoteDrift:
+    """Record a difference; `lose` and `find` move the record, `repair` is then acted upon."""
+
+    trigger: Trigger
+    source: State
+    target: State
+    differences: tuple[str, ...]
+
+
+@attrs.frozen(kw_only=True)
+class NoteFault:
+    """Record that this disk waits for a person's word."""
+
+    kind: str
+    message: str
+    hint: str
+    exit_code: int
+
+
+@attrs.frozen(kw_only=True)
+class NextGeneration:
+    """The name is wanted again after its disk was removed."""
+
+
+@attrs.frozen(kw_only=True)
+class Move:
+    """A transition: intent, these actions, outcome."""
+
+    trigger: Trigger
+    source: State
+    target: State
+    actions: tuple[Action, ...]
+    why: str
+    resumes: int | None = None
+
+
+Step = Rest | NoteDrift | NoteFault | NextGeneration | Move
+
+
+def decide(view: View) -> Step:
+    """Return the one next step for a disk.
+
+    In this order: finish what was begun, respect a fault, note what differs, then take the first
+    edge of the shortest path to what is desired.
+    """
+    record = view.record
+    if record.in_flight is not None:
+        return _resume(view, record.in_flight.trigger, record.in_flight.seq)
+    if record.state is State.REMOVED:
+        if record.desired is Desired.REMOVED:
+            return Rest(why="it is removed")
+        return NextGeneration()
+    if record.desired is not Desired.REMOVED and (step := _fault(view)) is not None:
+        return step
+    found = drift.judge(record, view.seen)
+    if found is not None:
+        target = fire(record.name, record.state, found.trigger)
+        return NoteDrift(
+            trigger=found.trigger,
+            source=record.state,
+            target=target,
+            differences=found.differences,
+        )
+    return _towards_desired(view)
+
+
+def repair(view: View, differences: tuple[str, ...]) -> Move:
+    """Return the transition that puts a noted drift within a state right."""
+    return _move(view, Trigger.REPAIR, why="; ".join(differences))
+
+
+def outlook(record: Record) -> tuple[Trigger, ...]:
+    """Return the triggers still to come on the way to what is desired."""
+    if record.state is State.REMOVED and record.desired is not Desired.REMOVED:
+        return tuple(edge.trigger for edge in path(State.ABSENT, record.desired) or ())
+    return tuple(edge.trigger for edge in path(record.state, record.desired) or ())
+
+
+def _fault(view: View) -> Step | None:
+    record, seen = view.record, view.seen
+    if record.fault is not None:
+        return Rest(why=f"it is faulted: {record.fault.message}")
+    if seen.fault:
+        return NoteFault(
+            kind=seen.fault_kind,
+            message=seen.fault,
+            hint=seen.fault_hint,
+            exit_code=seen.fault_exit_code,
+        )
+    return None
+
+
+def _towards_desired(view: View) -> Step:
+    record = view.record
+    if is_met(record.state, record.desired):
+        return Rest(why=f"it is {record.state}, as desired")
+    trigger = next_trigger(record.state, record.desired)
+    if trigger is None:
+        return Rest(why=f"no way leads from {record.state} to {record.desired}")
+    return _move(view, trigger, why=f"it is {record.state}, {record.desired} is desired")
+
+
+def _resume(view: View, trigger: Trigger, seq: int) -> Move:
+    move = _move(view, trigger, why=f"event {seq} began it and nothing tells of its end")
+    return attrs.evolve(move, resumes=seq)
+
+
+def _move(view: View, trigger: Trigger, *, why: str) -> Move:
+    record = view.record
+    return Move(
+        trigger=trigger,
+        source=record.state,
+        target=fire(record.name, record.state, trigger),
+        actions=view.driver.plan(trigger, record, view.observed, view.ground),
+        why=why,
+    )

@@ -1,0 +1,356 @@
+"""One pass for one disk: look, decide, record the intent, act, record the outcome; and again.
+
+The order is what makes a crash harmless: the intent is durable before the first change, the
+outcome after the last, and no kernel call happens while the log is locked. A pass that finds
+nothing to do writes nothing.
+
+What this module does not do: it starts no thread, waits for nothing, and takes no lock of the
+root; its caller holds that. May be imported by daemon, by the API and by cli.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import attrs
+
+from reconciler import observe, plan, recording, specs
+from reconciler.act import Failed, act
+from reconciler.actions import MakeFolder, Scene, in_use
+from reconciler.backoff import Backoff
+from reconciler.bases import BaseLoops
+from reconciler.clock import Clock
+from reconciler.config import Root, Settings
+from reconciler.drivers.port import View
+from reconciler.folders import MadeFolders
+from reconciler.kernel.port import Kernel
+from reconciler.recording import HOLDS_BASE
+from statemachine import payloads
+from statemachine.errors import (
+    ActionError,
+    BlockedError,
+    PermanentError,
+    SpecError,
+    TransientError,
+    VersionConflict,
+)
+from statemachine.eventlog import EventLog
+from statemachine.events import EventType
+from statemachine.machine import LIVE, Trigger
+from statemachine.names import HOST, DmUuid
+from statemachine.observed import FileIdentity
+from statemachine.projection import Record
+
+STEPS_MAX: Final = 16
+"""More steps than any path through the table has, with a drift at each; a bound, not a target."""
+
+_NS: Final = 1_000_000_000
+
+
+@attrs.frozen(kw_only=True)
+class Settled:
+    """How a pass ended. `again_s`: when to look again; None until something wakes it."""
+
+    again_s: float | None
+    why: str
+
+
+class Reconciler:
+    """Brings disks of one root to where they should be. Safe for several threads, one disk each.
+
+    Args:
+        log: the root's log, open for writing.
+        kernel: what is changed.
+        root: where files are.
+        settings: bounds and delays.
+        clock: for delays and durations.
+        random: 0 to 1, for the jitter of delays.
+    """
+
+    def __init__(
+        self,
+        log: EventLog,
+        kernel: Kernel,
+        root: Root,
+        *,
+        settings: Settings,
+        clock: Clock,
+        random: Callable[[], float],
+    ) -> None:
+        self.log = log
+        self.kernel = kernel
+        self.root = root
+        self.settings = settings
+        self.bases = BaseLoops(kernel, log.root_id)
+        self._folders = MadeFolders()
+        self._clock = clock
+        self._random = random
+        self._backoff = Backoff(
+            first_s=settings.backoff_first_s,
+            cap_s=settings.backoff_cap_s,
+            attempts_max=settings.attempts_max,
+        )
+
+    # --- the whole root ----------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Get ready: tell of a new boot, claim the bases in use, give back those that are not.
+
+        Called once, before the first pass, by whoever holds the root's lock. Idempotent.
+        """
+        self._note_boot()
+        for record in self.log.records():
+            if record.state in HOLDS_BASE or record.in_flight is not None:
+                self.bases.claim(record.name, self._base_of(record))
+            self._folders.note(record.made_folders)
+        self.bases.sweep()
+
+    def _base_of(self, record: Record) -> FileIdentity:
+        """Return the base as this boot's loops know it: the pin, or the file of after a reboot."""
+        if record.base_boot_id == self.kernel.boot_id():
+            return record.base
+        try:
+            return self.kernel.identify(record.wanted.base, follow=True) or record.base
+        except ActionError:  # one base that cannot be looked at must not stop all others
+            return record.base
+
+    def _note_boot(self) -> None:
+        boot = self.kernel.boot_id()
+        known = self.log.select(
+            "WHERE type = ? ORDER BY seq DESC LIMIT 1", EventType.HOST_BOOTED.value
+        )
+        if known and known[0].boot_id == boot:
+            return
+        payload = payloads.HostBooted(
+            root_id=self.log.root_id,
+            kernel=platform.release(),
+            previous_boot_id=known[0].boot_id if known else "",
+        )
+        self.log.append([recording.event(HOST, payload)])
+
+    # --- one disk ----------------------------------------------------------------------------
+
+    def reconcile(self, name: str) -> Settled:
+        """Bring one disk as near to what is desired as is possible now.
+
+        Args:
+            name: a disk of the log; an unknown one is settled.
+
+        Raises:
+            LogUnavailable, LogDamaged: the log; what was begun is finished by the next pass.
+            ActionError: looking at the disk failed.
+        """
+        for _ in range(STEPS_MAX):
+            record = self.log.record(name)
+            if record is None:
+                return Settled(again_s=None, why="no such disk")
+            try:
+                settled = self._step(record)
+            except VersionConflict:
+                continue  # somebody declared meanwhile: look again
+            if settled is not None:
+                return settled
+        return Settled(again_s=self.settings.backoff_cap_s, why="it does not come to rest")
+
+    def _step(self, record: Record) -> Settled | None:
+        """Take one step; None when the disk should be looked at again at once."""
+        view, choice = observe.look(self.kernel, self.bases, self.root, record)
+        step = plan.decide(view)
+        if isinstance(step, plan.Rest):
+            return Settled(again_s=None, why=step.why)
+        if isinstance(step, plan.NoteFault):
+            self._append(record, payloads.DiskFaulted(**attrs.asdict(step)))
+            return Settled(again_s=None, why=step.message)
+        if isinstance(step, plan.NextGeneration):
+            return self._next_generation(record)
+        if isinstance(step, plan.NoteDrift):
+            if step.trigger is not Trigger.REPAIR:
+                self._note_drift(record, step)
+                return None
+            return self._repair(view, choice, step)
+        return self._held_back(view, step) or self._transition(view, choice, step)
+
+    def _repair(self, view: View, choice: observe.Choice, step: plan.NoteDrift) -> Settled | None:
+        move = plan.repair(view, step.differences)
+        held = self._held_back(view, move)
+        if held is not None:
+            return held
+        failure = view.record.failure
+        if failure is None or failure.trigger is not Trigger.REPAIR:
+            view = attrs.evolve(view, record=self._note_drift(view.record, step))
+        return self._transition(view, choice, move)
+
+    def _note_drift(self, record: Record, step: plan.NoteDrift) -> Record:
+        rebooted = record.boot_id != self.kernel.boot_id()
+        payload = payloads.DriftDetected(
+            trigger=step.trigger,
+            source=step.source,
+            target=step.target,
+            differences=step.differences,
+            cause="reboot" if rebooted and step.trigger is Trigger.LOSE else "",
+        )
+        self._append(record, payload)
+        if step.trigger is Trigger.FIND:
+            self.bases.claim(record.name, self._base_of(record))
+        elif step.trigger is Trigger.LOSE:
+            self.bases.release(record.name, self._base_of(record))
+        return self.log.record(record.name) or record
+
+    def _next_generation(self, record: Record) -> Settled | None:
+        try:
+            base = specs.check_base("the log", record.wanted, self.kernel)
+        except SpecError as error:
+            return Settled(again_s=self.settings.resync_s, why=error.message)
+        payload = payloads.DiskDeclared(
+            id=record.id,
+            spec=record.spec,
+            device_name=record.device_name,
+            base=base,
+            why="wanted again while it was being removed",
+        )
+        event = recording.event(record.name, payload, record)
+        self.log.append([attrs.evolve(event, generation=record.generation + 1)])
+        return None
+
+    # --- holding back ------------------------------------------------------------------------
+
+    def _held_back(self, view: View, move: plan.Move) -> Settled | None:
+        """Say when to try if not now: a backoff is running, or nothing has changed since."""
+        failure = view.record.failure
+        if failure is None or move.resumes is not None:
+            return None
+        same_world = failure.world == observe.world(view.observed, view.ground.capabilities)
+        if failure.trigger is not move.trigger or (failure.retry_at is None and not same_world):
+            return None
+        if failure.retry_at is None:
+            return Settled(again_s=None, why=f"stalled: {failure.message}")
+        wait_s = (failure.retry_at - self._clock.now_ns()) / _NS
+        if failure.kind == "in-use" and self._in_use(view) is not None:
+            return Settled(again_s=self.settings.blocked_poll_s, why=failure.message)
+        # A blocked disk goes on at once when the thing it waited for has changed.
+        if wait_s <= 0 or failure.kind == "in-use":
+            return None
+        return Settled(again_s=wait_s, why=f"waits after attempt {view.record.attempts}")
+
+    def _blocker(self, view: View, move: plan.Move) -> BlockedError | None:
+        """Look for a holder before anything is touched: a disk in use keeps its link, too."""
+        if move.trigger not in (Trigger.PAUSE, Trigger.REMOVE):
+            return None
+        return self._in_use(view)
+
+    def _in_use(self, view: View) -> BlockedError | None:
+        """Name who has the disk open; None when nobody has, or only udev for a moment."""
+        dm, loop = view.observed.dm, view.observed.cow_loop
+        if dm is not None and dm.uuid == str(DmUuid(view.record.id, view.record.generation)):
+            if not dm.open_count:
+                return None
+            path, device = f"/dev/mapper/{dm.name}", dm.device
+        elif loop is not None and view.record.state in LIVE:
+            path, device = loop.path, loop.device
+        else:
+            return None
+        busy = TransientError(f"{path} is in use", kind="in-use")
+        found = in_use(self._scene(view), path, device, busy)
+        return found if isinstance(found, BlockedError) else None
+
+    # --- one transition ----------------------------------------------------------------------
+
+    def _transition(self, view: View, choice: observe.Choice, move: plan.Move) -> Settled | None:
+        """Intent, act, outcome."""
+        blocker = self._unready(choice, move) or self._blocker(view, move)
+        if blocker is not None:
+            failed = Failed(action="", error=blocker, undone=(), not_undone=())
+            return self._fail(view, move, failed)
+        folders = self._folders_of(view.record, move)
+        self._append(view.record, recording.started(view, choice, move, made_folders=folders))
+        began_s = self._clock.monotonic_s()
+        scene = self._scene(view)
+        result = act(move.actions, scene)
+        if isinstance(result, Failed):
+            if move.source not in HOLDS_BASE and scene.base is not None:
+                self.bases.release(scene.disk, scene.base)
+            return self._fail(view, move, result)
+        duration_ns = int((self._clock.monotonic_s() - began_s) * _NS)
+        outcome = recording.completed(view, move, scene, result, duration_ns=duration_ns)
+        self._append(view.record, outcome, late=True)
+        if move.target not in LIVE:
+            gone = [f for f in view.record.made_folders if not self.kernel.identify(Path(f))]
+            self._folders.forget(gone)
+        return None
+
+    def _unready(self, choice: observe.Choice, move: plan.Move) -> ActionError | None:
+        if not choice.unavailable or move.trigger in (Trigger.PAUSE, Trigger.REMOVE):
+            return None
+        msg = f"driver {choice.driver.name} cannot work here: {choice.unavailable}"
+        return PermanentError(msg, kind="no-driver", hint="`byre doctor` says what is missing")
+
+    def _folders_of(self, record: Record, move: plan.Move) -> tuple[str, ...]:
+        """Return the folders that are ours to take away with this disk's link."""
+        made = tuple(str(action.path) for action in move.actions if isinstance(action, MakeFolder))
+        link = record.wanted.link
+        shared = self._folders.above(link) if link is not None and move.target in LIVE else ()
+        self._folders.note(made)
+        return (*shared, *made)
+
+    def _scene(self, view: View) -> Scene:
+        record, observed = view.record, view.observed
+        hint = observed.cow_loop.number if observed.cow_loop else record.cow_loop
+        return Scene(
+            kernel=self.kernel,
+            bases=self.bases,
+            disk=record.name,
+            same_boot=record.base_boot_id == view.ground.boot_id,
+            cow_loop_hint=hint,
+        )
+
+    def _fail(self, view: View, move: plan.Move, failed: Failed) -> Settled:
+        """Record a failure and say when to try again."""
+        record, error = view.record, failed.error
+        attempt = record.attempts + 1
+        consequence = error.consequence if isinstance(error, ActionError) else "permanent"
+        if consequence == "transient" and attempt >= self.settings.attempts_max:
+            consequence = "permanent"
+        wait_s = None
+        if consequence != "permanent":
+            wait_s = self._backoff.delay_s(attempt, self._random)
+        payload = recording.failed(
+            move,
+            failed,
+            consequence=consequence,
+            attempt=attempt,
+            retry_at=None if wait_s is None else self._clock.now_ns() + int(wait_s * _NS),
+            world=self._world(record),
+        )
+        self._append(record, payload, late=True)
+        return Settled(again_s=wait_s, why=error.message)
+
+    def _world(self, record: Record) -> str:
+        """Digest the world as it is after the undo, which is what the next pass will see."""
+        try:
+            view, _ = observe.look(self.kernel, self.bases, self.root, record)
+        except ActionError:
+            return ""
+        return observe.world(view.observed, view.ground.capabilities)
+
+    # --- the log -----------------------------------------------------------------------------
+
+    def _append(self, record: Record, payload: object, *, late: bool = False) -> None:
+        """Append one event of a disk; an outcome (`late`) even if somebody declared meanwhile."""
+        event = recording.event(record.name, payload, record)
+        self.log.append([attrs.evolve(event, expect=None) if late else event])
+
+    def started(self, *, version: str) -> None:
+        """Record that a daemon took over."""
+        self.log.append(
+            [recording.event(HOST, payloads.ReconcilerStarted(pid=os.getpid(), version=version))]
+        )
+
+    def stopped(self, *, why: str) -> None:
+        """Record that a daemon ended cleanly."""
+        self.log.append(
+            [recording.event(HOST, payloads.ReconcilerStopped(pid=os.getpid(), why=why))]
+        )

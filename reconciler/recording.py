@@ -1,0 +1,125 @@
+"""What a transition leaves in the log: its intent, its outcome, or why it failed.
+
+Looks at what was done and puts it into the payloads of the log; appends nothing.
+May be imported by reconcile.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import Final
+
+from reconciler.act import Done, Failed
+from reconciler.actions import Scene
+from reconciler.drivers.port import View
+from reconciler.observe import Choice
+from reconciler.plan import Move
+from statemachine import payloads
+from statemachine.errors import ActionError
+from statemachine.events import NewEvent
+from statemachine.machine import LIVE, State
+from statemachine.projection import Record
+
+ACTOR: Final = "reconciler"
+HOLDS_BASE: Final = LIVE | {State.ATTACHED}
+"""The states in which a disk needs its base's loop device."""
+
+
+def event(disk: str, payload: object, record: Record | None = None) -> NewEvent:
+    """Return an event of the reconciler's own, decided upon a record if it is about a disk."""
+    return NewEvent(
+        disk=disk,
+        type=payloads.type_of(payload),
+        data=payloads.to_data(payload),
+        actor=ACTOR,
+        expect=record.expect if record else None,
+        generation=record.generation if record else 0,
+        correlation_id=record.correlation_id if record else secrets.token_hex(16),
+    )
+
+
+def started(
+    view: View, choice: Choice, move: Move, *, made_folders: tuple[str, ...]
+) -> payloads.TransitionStarted:
+    """Return the intent: what is about to be done, and what a crash would leave to look for."""
+    record = view.record
+    return payloads.TransitionStarted(
+        trigger=move.trigger,
+        source=move.source,
+        target=move.target,
+        attempt=record.attempts + 1,
+        driver=choice.driver.name,
+        driver_reason=choice.fell_back_because,
+        actions=tuple(map(str, move.actions)),
+        resumes=move.resumes,
+        cow_path=record.cow_path or str(choice.driver.cow_path(record, view.ground)),
+        made_folders=made_folders,
+    )
+
+
+def completed(
+    view: View, move: Move, scene: Scene, done: Done, *, duration_ns: int
+) -> payloads.TransitionCompleted:
+    """Return the outcome of a transition that worked, with what is there now."""
+    record, link, kernel = view.record, view.record.wanted.link, scene.kernel
+    live, held = move.target in LIVE, move.target in HOLDS_BASE
+    has_link = live and link is not None
+    base_loop = scene.base_loop or view.observed.base_loop
+    cow_loop = scene.cow_loop or view.observed.cow_loop
+    cow_path = view.driver.cow_path(record, view.ground)
+    return payloads.TransitionCompleted(
+        trigger=move.trigger,
+        source=move.source,
+        target=move.target,
+        changed=done.changed,
+        cow=None if move.target is State.REMOVED else kernel.identify(cow_path),
+        cow_method=scene.cow_method,
+        device=(scene.device_path or record.device) if live else "",
+        device_number=str(scene.device or record.device_number) if live else "",
+        base_loop=base_loop.number if held and base_loop else None,
+        cow_loop=cow_loop.number if held and cow_loop else None,
+        link=str(link) if has_link else "",
+        link_target=kernel.read_link(link).target if has_link and link is not None else "",
+        duration_ns=duration_ns,
+    )
+
+
+def failed(
+    move: Move,
+    failure: Failed,
+    *,
+    consequence: str,
+    attempt: int,
+    retry_at: int | None,
+    world: str,
+) -> payloads.TransitionFailed:
+    """Return the outcome of a transition that did not work.
+
+    Args:
+        move: what was tried.
+        failure: what went wrong, and what was taken back.
+        consequence: "transient", "blocked" or "permanent".
+        attempt: how many have failed by now.
+        retry_at: UTC in ns; None to wait for a change.
+        world: the digest of what was observed afterwards.
+    """
+    error = failure.error
+    known = error if isinstance(error, ActionError) else None
+    return payloads.TransitionFailed(
+        trigger=move.trigger,
+        source=move.source,
+        target=move.target,
+        consequence=consequence,
+        kind=error.kind,
+        message=error.message,
+        attempt=attempt,
+        errno=known.errno if known else None,
+        hint=error.hint,
+        exit_code=error.exit_code,
+        action=failure.action,
+        holders=known.holders if known else (),
+        retry_at=retry_at,
+        world=world,
+        undone=failure.undone,
+        not_undone=failure.not_undone,
+    )

@@ -1,0 +1,163 @@
+"""One inotify instance with types: watch folders, read what happened, nothing lost in silence.
+
+The only module that imports pyinotify, 0.9.6 from 2015, which has habits of its own:
+
+- It imports asyncore: deprecated in Python 3.11 (silenced here, only that, only during the
+  import), gone in 3.12 (the distribution then depends on pyasyncore).
+- Its logger writes bookkeeping to stderr through a handler of its own: switched off here.
+- It decodes names as UTF-8 and throws away all that it read with a name that is not: that
+  becomes a `lost` notice, like an overflow of the kernel's queue.
+- Its errors carry the errno in the text only: here they are OSErrors again.
+
+What this module does not do: no thread, no hints, no looking after folders that come and go.
+May be imported by `reconciler.watch` only. Needs no privilege but reading the folder.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import enum
+import os
+import select
+import warnings
+from pathlib import Path
+
+import attrs
+
+with warnings.catch_warnings():
+    warnings.filterwarnings(
+        "ignore",
+        message="The asyncore module is deprecated",
+        category=DeprecationWarning,
+    )
+    import pyinotify
+
+pyinotify.log.disabled = True
+
+_GONE = (
+    pyinotify.IN_DELETE_SELF | pyinotify.IN_MOVE_SELF | pyinotify.IN_UNMOUNT | pyinotify.IN_IGNORED
+)
+
+
+class Change(enum.IntFlag):
+    """What to watch for in a folder. Source of the numbers: inotify(7), by pyinotify."""
+
+    NOTHING = 0
+    ENTRIES = (
+        pyinotify.IN_CREATE | pyinotify.IN_DELETE | pyinotify.IN_MOVED_FROM | pyinotify.IN_MOVED_TO
+    )
+    """A name came or went."""
+    WRITTEN = pyinotify.IN_CLOSE_WRITE
+    """Somebody who could write closed the file."""
+    MODIFIED = pyinotify.IN_MODIFY
+    """A write to a file that may stay open, as a database does. Noisy in folders of devices."""
+
+
+@attrs.frozen(kw_only=True)
+class Notice:
+    """One thing that happened; `lost` and `gone` may come without a name."""
+
+    watch: int
+    """The descriptor that `watch_folder` returned, -1 when notices were lost."""
+    name: str = ""
+    """The entry of the folder; "" when it is about the folder itself."""
+    change: Change = Change.NOTHING
+    gone: bool = False
+    """The folder was deleted, moved or unmounted: this watch sees no more of its path."""
+    lost: bool = False
+    """The queue overflowed or could not be read: anything may have happened."""
+
+
+class Inotify:
+    """An inotify instance. Not thread safe; raises OSError when there is none to be had.
+
+    EMFILE: fs.inotify.max_user_instances is used up by this user.
+    """
+
+    def __init__(self) -> None:
+        try:
+            self._manager = pyinotify.WatchManager()
+        except pyinotify.InotifyBindingNotFoundError as error:
+            raise OSError("the C library has no inotify functions") from error
+        except OSError as error:
+            raise _from_last_errno("inotify_init", error) from error
+        self._descriptor: int = self._manager.get_fd()
+        # As inotify_init1 would do it with IN_CLOEXEC and IN_NONBLOCK.
+        os.set_inheritable(self._descriptor, False)  # noqa: FBT003 - positional only
+        os.set_blocking(self._descriptor, False)
+        self._poll = select.poll()
+        self._poll.register(self._descriptor, select.POLLIN)
+        self._seen: list[pyinotify.Event] = []
+        self._notifier = pyinotify.Notifier(self._manager, self._seen.append)
+
+    def fileno(self) -> int:
+        """Return the descriptor, to poll for reading."""
+        return self._descriptor
+
+    def watch_folder(self, path: Path, changes: Change) -> int:
+        """Watch a folder, following a symlink at its end.
+
+        Returns:
+            The watch descriptor; the same as before, with the new changes only, when the same
+            folder is watched already under any path.
+
+        Raises:
+            OSError: it is missing (ENOENT), no folder (ENOTDIR), not readable (EACCES), or
+                fs.inotify.max_user_watches is used up (ENOSPC).
+        """
+        mask = int(changes) | pyinotify.IN_DELETE_SELF | pyinotify.IN_MOVE_SELF
+        try:
+            watches = self._manager.add_watch(
+                str(path),
+                mask | pyinotify.IN_ONLYDIR,
+                quiet=False,
+            )
+        except pyinotify.WatchManagerError as error:
+            raise _from_last_errno(f"watch {path}", error) from error
+        (watch,) = watches.values()
+        return int(watch)
+
+    def forget(self, watch: int) -> None:
+        """Stop a watch; one that the kernel has ended already is fine."""
+        self._manager.rm_watch(watch, quiet=True)
+        # Where the kernel was first, pyinotify keeps its record.
+        self._manager.watches.pop(watch, None)
+
+    def read(self) -> list[Notice]:
+        """Return what happened since the last call; does not wait.
+
+        Raises:
+            OSError: the descriptor cannot be read any more.
+        """
+        if not self._poll.poll(0):
+            return []
+        self._seen.clear()
+        lost = []
+        try:
+            self._notifier.read_events()
+        except UnicodeDecodeError:
+            lost = [Notice(watch=-1, lost=True)]
+        except pyinotify.NotifierError as error:
+            raise OSError(str(error)) from error
+        self._notifier.process_events()
+        return [_notice(event) for event in self._seen] + lost
+
+    def close(self) -> None:
+        """End all watches. Idempotent."""
+        self._notifier.stop()
+
+
+def _notice(event: pyinotify.Event) -> Notice:
+    # An overflow comes without a watch descriptor and without a name.
+    return Notice(
+        watch=getattr(event, "wd", -1),
+        name=getattr(event, "name", ""),
+        change=Change(event.mask & ~_GONE & int(Change.ENTRIES | Change.WRITTEN | Change.MODIFIED)),
+        gone=bool(event.mask & _GONE),
+        lost=bool(event.mask & pyinotify.IN_Q_OVERFLOW),
+    )
+
+
+def _from_last_errno(doing: str, error: Exception) -> OSError:
+    number = ctypes.get_errno()
+    return OSError(number, f"{doing}: {os.strerror(number) if number else error}")

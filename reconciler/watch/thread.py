@@ -1,0 +1,100 @@
+"""The one thread behind a watcher: it sleeps in poll(2) until its descriptor or `stop` wakes it.
+
+What this module does not do: it knows nothing of hints. An OSError from the watcher's own code
+ends the watching and becomes a reason in words; any other exception is a mistake in the program:
+it is left to `threading.excepthook`, and the reason says that the thread is gone.
+May be imported by `reconciler.watch` only.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import threading
+from collections.abc import Callable
+from typing import Final
+
+STOP_S: Final = 5.0
+"""How long `stop` waits for the thread: for one call of `ready` and what `wake` does in it."""
+
+
+class PollThread:
+    """Calls `ready` whenever a descriptor can be read, and when nothing happened for a while.
+
+    Args:
+        name: the thread's name.
+        descriptor: what to wait for; it must not block and stays the caller's.
+        ready: called in the thread; reads what there is, perhaps nothing, without waiting.
+        idle_s: returns after how many seconds without anything `ready` is called all the same;
+            None is never. Asked before each wait.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        descriptor: int,
+        ready: Callable[[], None],
+        idle_s: Callable[[], float | None] = lambda: None,
+    ) -> None:
+        self._descriptor = descriptor
+        self._ready = ready
+        self._idle_s = idle_s
+        self._stopping = False
+        self._failure = ""
+        self._stop_pipe: tuple[int, int] | None = None
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    @property
+    def failure(self) -> str:
+        """Why the thread ended by itself; "" while it runs or when it was stopped."""
+        return self._failure
+
+    def start(self) -> None:
+        """Start the thread; when the system has no room for one, `failure` says so."""
+        try:
+            self._stop_pipe = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+            self._thread.start()
+        except (OSError, RuntimeError) as error:
+            self._failure = f"its thread cannot be started: {error}"
+
+    def stop(self) -> bool:
+        """End the thread; False if it did not end within STOP_S and was left behind.
+
+        In that case the descriptor must stay open, or the thread would read from another one
+        that got the same number. Called once, and not from the thread itself.
+        """
+        if self._stop_pipe is None:
+            return True
+        self._stopping = True
+        os.write(self._stop_pipe[1], b"x")
+        if self._thread.ident is not None:
+            self._thread.join(STOP_S)
+        if self._thread.is_alive():
+            return False
+        for descriptor in self._stop_pipe:
+            os.close(descriptor)
+        return True
+
+    def _run(self) -> None:
+        failure = "its thread ended by a mistake in the program"
+        try:
+            self._poll()
+            failure = ""
+        except OSError as error:
+            failure = f"its thread ended: {error}"
+        finally:
+            self._failure = failure
+
+    def _poll(self) -> None:
+        assert self._stop_pipe is not None
+        poll = select.poll()
+        poll.register(self._stop_pipe[0], select.POLLIN)
+        poll.register(self._descriptor, select.POLLIN)
+        while not self._stopping:
+            idle_s = self._idle_s()
+            happened = dict(poll.poll(None if idle_s is None else idle_s * 1000))
+            if happened.get(self._descriptor, 0) & select.POLLNVAL:
+                raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+            if not self._stopping:
+                self._ready()

@@ -1,0 +1,79 @@
+"""How a disk is, in the words of Kubernetes' conditions: made of the record alone.
+
+Pure; may be imported by `reconciler`.
+"""
+
+from __future__ import annotations
+
+import enum
+
+import attrs
+
+from statemachine.machine import is_met
+from statemachine.projection import Record
+
+
+class ConditionType(enum.StrEnum):
+    """Every condition that can be shown; only `Ready` is always there."""
+
+    READY = "Ready"
+    FAULTED = "Faulted"
+    RETRYING = "Retrying"
+    BLOCKED = "Blocked"
+    STALLED = "Stalled"
+    FELL_BACK = "FellBack"
+
+
+@attrs.frozen(kw_only=True)
+class Condition:
+    """One condition. `status` is "True" or "False"; `since` is UTC in ns."""
+
+    type: ConditionType
+    status: str
+    reason: str
+    message: str
+    since: int
+
+
+_BY_CONSEQUENCE = {
+    "transient": ConditionType.RETRYING,
+    "blocked": ConditionType.BLOCKED,
+    "permanent": ConditionType.STALLED,
+}
+
+
+def conditions(record: Record) -> tuple[Condition, ...]:
+    """Return a disk's conditions, `Ready` first."""
+    found = [_ready(record)]
+    if record.fault is not None:
+        fault = record.fault
+        found.append(_true(ConditionType.FAULTED, fault.kind, fault.message, fault.since))
+    if record.failure is not None:
+        failure = record.failure
+        kind = _BY_CONSEQUENCE[failure.consequence]
+        found.append(_true(kind, failure.kind, failure.message, failure.since))
+    if record.driver_reason:
+        found.append(
+            _true(
+                ConditionType.FELL_BACK,
+                f"driver-{record.driver}",
+                record.driver_reason,
+                record.created_at,
+            ),
+        )
+    return tuple(found)
+
+
+def _ready(record: Record) -> Condition:
+    ready = is_met(record.state, record.desired) and record.fault is None
+    return Condition(
+        type=ConditionType.READY,
+        status="True" if ready else "False",
+        reason=record.state.value,
+        message=f"{record.state.value}, {record.desired.value} is desired",
+        since=record.state_since,
+    )
+
+
+def _true(kind: ConditionType, reason: str, message: str, since: int) -> Condition:
+    return Condition(type=kind, status="True", reason=reason, message=message, since=since)

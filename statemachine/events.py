@@ -1,0 +1,159 @@
+"""What has happened: event types, their payloads, the versioned codec and the hash chain's bytes.
+
+An event is a fact in the past tense. Its `data` is JSON with the payload's schema version as
+`"v"`; an older version is upcast when it is read, a newer or unknown one is kept as it is and
+reported, never dropped.
+
+Pure: it computes bytes and hashes and reads no clock. May be imported by projection, eventlog,
+history and everything in `reconciler`.
+"""
+
+from __future__ import annotations
+
+import enum
+import functools
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import attrs
+
+GENESIS: Final = "0" * 64
+"""The `prev_hash` of the first event."""
+
+Data = Mapping[str, Any]
+"""JSON as Python reads it; the one place where its shape is not known statically."""
+
+
+class EventType(enum.StrEnum):
+    """Every type that this version writes."""
+
+    DISK_DECLARED = "disk.declared"
+    TRANSITION_STARTED = "transition.started"
+    TRANSITION_COMPLETED = "transition.completed"
+    TRANSITION_FAILED = "transition.failed"
+    DRIFT_DETECTED = "drift.detected"
+    DISK_FAULTED = "disk.faulted"
+    DISK_RECOVERED = "disk.recovered"
+    COW_THRESHOLD_CROSSED = "cow.threshold_crossed"
+    DISK_FROZEN = "disk.frozen"
+    DISK_THAWED = "disk.thawed"
+    ORPHAN_FOUND = "orphan.found"
+    ORPHAN_RESOLVED = "orphan.resolved"
+    HOST_BOOTED = "host.booted"
+    RECONCILER_STARTED = "reconciler.started"
+    RECONCILER_STOPPED = "reconciler.stopped"
+
+
+@attrs.frozen(kw_only=True)
+class NewEvent:
+    """An event before the log has given it its place.
+
+    Attributes:
+        disk: a disk's name, or `names.HOST`.
+        expect: (generation, version) of the record this was decided upon, (0, 0) for a disk that
+            has none; None for host events, which nobody competes for.
+        generation: the generation it belongs to, 0 for the current one; a declaration with one
+            more than the current one begins the next.
+        data: the payload without "v".
+    """
+
+    disk: str
+    type: EventType
+    data: Data
+    actor: str
+    expect: tuple[int, int] | None = None
+    generation: int = 0
+    reason: str = ""
+    correlation_id: str = ""
+
+
+@attrs.frozen
+class Event:
+    """A row of the log, in the order of its columns.
+
+    `at` is UTC in nanoseconds; `data_text` is the column `data`, the very JSON that was hashed.
+    """
+
+    seq: int
+    disk: str
+    generation: int
+    version: int
+    type: str
+    at: int
+    actor: str
+    reason: str
+    correlation_id: str
+    boot_id: str
+    data_text: str
+    prev_hash: str
+    hash: str
+
+    def columns(self) -> tuple[Any, ...]:
+        """Return the row as the database has it; the hash is the last column."""
+        return tuple(getattr(self, name) for name in _COLUMNS)
+
+    @property
+    def data(self) -> Data:
+        """The payload, upcast to the newest schema version that this program knows."""
+        data = json.loads(self.data_text)
+        if not isinstance(data, dict):
+            raise ValueError(f"event {self.seq}: its data is no JSON object")  # noqa: TRY004
+        return upcast(self.type, data)
+
+
+_COLUMNS: Final = tuple(attribute.name for attribute in attrs.fields(Event))
+
+
+def canonical_bytes(columns: tuple[object, ...]) -> bytes:
+    """Return what the hash covers: all columns but the hash, as a JSON array.
+
+    Compact separators, no ASCII escapes, UTF-8, in the order of the columns; `data` is the text
+    of its JSON, as a string.
+    """
+    return json.dumps(columns, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def chain_hash(columns: tuple[object, ...]) -> str:
+    """Return the hash of an event: SHA-256 over its canonical bytes, in hex."""
+    return hashlib.sha256(canonical_bytes(columns)).hexdigest()
+
+
+def encode(event_type: EventType, data: Data) -> str:
+    """Return the JSON text of a payload: sorted keys, compact, with its schema version."""
+    versioned = {**data, "v": SCHEMA_VERSIONS.get(event_type, 1)}
+    return json.dumps(versioned, separators=(",", ":"), sort_keys=True, ensure_ascii=False)
+
+
+Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
+
+SCHEMA_VERSIONS: Final[dict[str, int]] = {}
+"""The newest schema version of each type that has more than one."""
+
+UPCASTERS: Final[dict[tuple[str, int], Upcaster]] = {}
+"""(type, version) → how to make the next version of that payload."""
+
+
+def upcast(event_type: str, data: Mapping[str, Any]) -> Data:
+    """Bring a payload to the newest version this program knows, one version at a time.
+
+    A payload that is newer than this program is returned as it is.
+    """
+    current = dict(data)
+    while (step := UPCASTERS.get((event_type, int(current.get("v", 1))))) is not None:
+        version = int(current.get("v", 1))
+        current = {**step(current), "v": version + 1}
+    return current
+
+
+@functools.cache
+def known_types() -> frozenset[str]:
+    """Return the types that this version understands."""
+    return frozenset(member.value for member in EventType)
+
+
+def is_known(event: Event) -> bool:
+    """Tell whether this program understands an event's type and schema version."""
+    newest = SCHEMA_VERSIONS.get(event.type, 1)
+    return event.type in known_types() and int(event.data.get("v", 1)) <= newest

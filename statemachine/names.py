@@ -1,0 +1,75 @@
+"""Names and identities as types: what a disk is called, and what proves that a thing is ours.
+
+A dm device is ours by its UUID, `BYRE-<disk id>-<generation>`; a loop device by its backing file
+and, for a base, by the marker in its `lo_file_name`; a file by (device, inode). Names are for
+people. Pure; may be imported by everything above `errors`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final, NewType, Self
+
+import attrs
+
+DiskName = NewType("DiskName", str)
+"""A checked disk name; made by `disk_name` only."""
+
+NAME_LENGTH_MAX: Final = 63
+NAME_RULE: Final = (
+    f"1 to {NAME_LENGTH_MAX} characters: a-z, 0-9, '.', '_' and '-', "
+    "beginning with a letter or digit, without '..'"
+)
+HOST: Final = "@host"
+"""The name under which events of the host itself stand in the log; no disk can have it."""
+
+_NAME = re.compile(rf"[a-z0-9][a-z0-9._-]{{0,{NAME_LENGTH_MAX - 1}}}")
+_UUID = re.compile(r"BYRE-([0-9a-f]{32})-([1-9][0-9]{0,9})")
+_MARKER = re.compile(r"BYRE-base-([0-9a-f]{16})")
+UUID_PREFIX: Final = "BYRE-"
+
+
+def disk_name(text: object) -> DiskName:
+    """Check a disk name.
+
+    Raises:
+        ValueError: with the rule in its text, when the name breaks it.
+    """
+    if not isinstance(text, str) or _NAME.fullmatch(text) is None or ".." in text:
+        found = repr(text[:80]) if isinstance(text, str) else f"a {type(text).__name__}"
+        msg = f"{found} is not a disk name; allowed is {NAME_RULE}"
+        raise ValueError(msg)
+    return DiskName(text)
+
+
+@attrs.frozen
+class DmUuid:
+    """The identity of one life-long dm device: a disk in one of its generations."""
+
+    disk_id: str
+    generation: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self | None:
+        """Read a dm UUID; None when it is not one of ours, however similar it looks."""
+        match = _UUID.fullmatch(text)
+        return cls(match[1], int(match[2])) if match else None
+
+    def __str__(self) -> str:
+        """Print as the kernel keeps it: `BYRE-<32 hex digits>-<generation>`."""
+        return f"{UUID_PREFIX}{self.disk_id}-{self.generation}"
+
+
+def base_marker(root_id: str) -> str:
+    """Return the `lo_file_name` that says: this loop is on a base, for the root of this id."""
+    return f"BYRE-base-{root_id}"
+
+
+def cow_marker(disk_id: str, generation: int) -> str:
+    """Return the `lo_file_name` of the loop on a disk's own file (at most 63 characters)."""
+    return f"{UUID_PREFIX}{disk_id}-{generation}"
+
+
+def is_base_marker(text: str) -> bool:
+    """Tell whether a loop's `lo_file_name` marks a base of any byre root."""
+    return _MARKER.fullmatch(text) is not None

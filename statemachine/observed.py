@@ -1,0 +1,201 @@
+"""What the kernel shows, as values: files, loop devices, dm devices, links, and one disk's whole.
+
+These are facts at one moment, without judgement: `reconciler.drift` judges them.
+Pure; made by `reconciler.kernel` and `reconciler.observe`, read by drivers, drift and plan. May be
+imported by payloads, projection and everything in `reconciler`.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Self
+
+import attrs
+
+from statemachine.units import CHUNK_SECTORS, Bytes, Sectors
+
+
+@attrs.frozen
+class DeviceNumber:
+    """A block device's (major, minor)."""
+
+    major: int
+    minor: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read "7:12"; raises ValueError when it is not two whole numbers."""
+        major, _, minor = text.strip().partition(":")
+        return cls(int(major), int(minor))
+
+    def __str__(self) -> str:
+        """Print as dm tables and sysfs write it: "7:12"."""
+        return f"{self.major}:{self.minor}"
+
+
+@attrs.frozen(kw_only=True)
+class FileIdentity:
+    """Which file this is, and which content: (device, inode, size, mtime).
+
+    `device` is st_dev; it may differ after a reboot for the same file, so `same_file` across
+    boots goes by inode and content (docs/decisions/0006-identity-across-reboots.md).
+    """
+
+    device: int
+    inode: int
+    size: Bytes
+    mtime_ns: int
+    kind: str = "file"
+    """"file", "folder", "device" or "other"."""
+
+    def same_file(self, other: FileIdentity, *, same_boot: bool) -> bool:
+        """Tell whether both are one file, whatever was written to it."""
+        return self.inode == other.inode and (not same_boot or self.device == other.device)
+
+    def same_content(self, other: FileIdentity, *, same_boot: bool) -> bool:
+        """Tell whether both are one file that nobody wrote to in between."""
+        return (
+            self.same_file(other, same_boot=same_boot)
+            and self.size == other.size
+            and self.mtime_ns == other.mtime_ns
+        )
+
+    def __str__(self) -> str:
+        """Print all four parts, for an error that must name both sides."""
+        return (
+            f"device {self.device}, inode {self.inode}, "
+            f"{self.size.count} bytes, mtime {self.mtime_ns} ns"
+        )
+
+
+@attrs.frozen(kw_only=True)
+class Loop:
+    """A bound loop device. `backing` is (st_dev, inode) of the file behind it."""
+
+    number: int
+    device: DeviceNumber
+    backing_device: int
+    backing_inode: int
+    backing_path: str
+    marker: str
+    """`lo_file_name`: ours says whose it is; foreign ones hold anything."""
+    size: Sectors
+    read_only: bool
+    autoclear: bool
+
+    @property
+    def path(self) -> str:
+        """The device node."""
+        return f"/dev/loop{self.number}"
+
+    def backs(self, file: FileIdentity) -> bool:
+        """Tell whether this loop is on that file."""
+        return (self.backing_device, self.backing_inode) == (file.device, file.inode)
+
+
+class SnapshotHealth(enum.StrEnum):
+    """How the snapshot target says it is."""
+
+    VALID = "valid"
+    INVALID = "invalid"
+    """The exception store is lost for ever: a write failed."""
+    OVERFLOW = "overflow"
+    """The exception store is full."""
+    MERGE_FAILED = "merge-failed"
+    UNKNOWN = "unknown"
+
+
+@attrs.frozen(kw_only=True)
+class SnapshotStatus:
+    """The status line of a snapshot target, in sectors of the CoW device."""
+
+    health: SnapshotHealth
+    used: Sectors = attrs.field(factory=lambda: Sectors(0))
+    total: Sectors = attrs.field(factory=lambda: Sectors(0))
+    metadata: Sectors = attrs.field(factory=lambda: Sectors(0))
+
+
+@attrs.frozen(kw_only=True)
+class SnapshotTable:
+    """The table of one snapshot target over the whole device."""
+
+    length: Sectors
+    origin: DeviceNumber
+    cow: DeviceNumber
+    persistent: str = "P"
+    chunk: Sectors = attrs.field(factory=lambda: Sectors(CHUNK_SECTORS))
+
+
+@attrs.frozen(kw_only=True)
+class DmDevice:
+    """A dm device. `table` is None when it has no live table or not exactly one snapshot target."""
+
+    name: str
+    uuid: str
+    device: DeviceNumber
+    suspended: bool
+    open_count: int
+    live: bool
+    """Whether it has a live table at all (a half-made device has none)."""
+    table: SnapshotTable | None
+    status: SnapshotStatus | None
+    event_nr: int = 0
+
+    @property
+    def node(self) -> str:
+        """The kernel's own device node."""
+        return f"/dev/dm-{self.device.minor}"
+
+
+class LinkKind(enum.StrEnum):
+    """What is at a path where a symlink should be."""
+
+    MISSING = "missing"
+    SYMLINK = "symlink"
+    DEVICE = "device"
+    """A block device node; the target is then its number, "253:4"."""
+    OCCUPIED = "occupied"
+    """A file or a folder: somebody's, never overwritten."""
+
+
+@attrs.frozen(kw_only=True)
+class LinkObservation:
+    """What is at a link's path."""
+
+    kind: LinkKind
+    target: str = ""
+    missing_parents: tuple[str, ...] = ()
+    """Parent folders that do not exist, outermost first."""
+
+
+@attrs.frozen(kw_only=True)
+class Holder:
+    """Who keeps a device open."""
+
+    kind: str
+    """"process", "mount", "swap" or "dm"."""
+    name: str
+    pid: int | None = None
+
+    def __str__(self) -> str:
+        """Print for people: "process qemu-system-x86 (pid 41)", "mount /mnt"."""
+        return f"{self.kind} {self.name}" + (f" (pid {self.pid})" if self.pid else "")
+
+
+@attrs.frozen(kw_only=True)
+class ObservedDisk:
+    """All that the kernel and the file system show of one disk at one moment."""
+
+    base: FileIdentity | None
+    cow: FileIdentity | None
+    cow_header: str
+    """"empty", "valid", "invalid", "foreign" or "missing"; "opaque" where the driver has none."""
+    base_loop: Loop | None
+    cow_loop: Loop | None
+    other_cow_loops: tuple[Loop, ...] = ()
+    """More loops on the CoW file than one: data would be lost if both were written."""
+    dm: DmDevice | None = None
+    """The device under our name, whoever's it is."""
+    node: LinkObservation | None = None
+    """/dev/mapper/NAME."""
+    link: LinkObservation | None = None

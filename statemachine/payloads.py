@@ -1,0 +1,313 @@
+"""What each type of event says: one class a type, and the codec between classes and JSON.
+
+Adding a field with a default needs no new schema version; anything else does, with an upcaster in
+`events.UPCASTERS`. Unknown fields are ignored when read, so that an older program can read what a
+newer one added; the log keeps them.
+
+Pure; may be imported by projection, history and everything in `reconciler`.
+"""
+
+from __future__ import annotations
+
+import enum
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import attrs
+import cattrs
+
+from statemachine.events import Data, Event, EventType
+from statemachine.machine import State, Trigger
+from statemachine.observed import DeviceNumber, FileIdentity
+from statemachine.units import Bytes, Sectors
+
+T = TypeVar("T")
+
+
+@attrs.frozen(kw_only=True)
+class Requester:
+    """Who asked, as the operating system says."""
+
+    uid: int
+    user: str
+    pid: int
+    command: str
+
+
+@attrs.frozen(kw_only=True)
+class DiskDeclared:
+    """Somebody wants this disk so. The first one of a generation begins it."""
+
+    id: str
+    spec: dict[str, str]
+    device_name: str
+    base: FileIdentity
+    """The pin: which base, and which content, this generation is built on."""
+    by: Requester | None = None
+    why: str = "declared"
+    """"declared", "command" (pause, restore, remove) or "pruned"."""
+
+
+@attrs.frozen(kw_only=True)
+class TransitionStarted:
+    """The intent: in the log before the first change to the kernel."""
+
+    trigger: Trigger
+    source: State
+    target: State
+    attempt: int
+    driver: str
+    driver_reason: str = ""
+    """Why `auto` fell back; "" when it did not."""
+    actions: tuple[str, ...] = ()
+    resumes: int | None = None
+    """The seq of the unfinished intent that a crash left, when this goes on with it."""
+    cow_path: str = ""
+    made_folders: tuple[str, ...] = ()
+    """Folders that this transition is about to make, and may take away again when empty."""
+
+
+@attrs.frozen(kw_only=True)
+class TransitionCompleted:
+    """The outcome: the kernel shows the target state."""
+
+    trigger: Trigger
+    source: State
+    target: State
+    changed: tuple[str, ...] = ()
+    cow: FileIdentity | None = None
+    cow_method: str = ""
+    """"sparse", "reflink" or "sparse-copy"."""
+    device: str = ""
+    device_number: str = ""
+    base_loop: int | None = None
+    cow_loop: int | None = None
+    link: str = ""
+    """Where the link was made; "" when there is none."""
+    link_target: str = ""
+    duration_ns: int = 0
+
+
+@attrs.frozen(kw_only=True)
+class TransitionFailed:
+    """The outcome: it did not work, and what this attempt had changed was taken back."""
+
+    trigger: Trigger
+    source: State
+    target: State
+    consequence: str
+    """"transient", "blocked" or "permanent"."""
+    kind: str
+    message: str
+    attempt: int
+    errno: int | None = None
+    hint: str = ""
+    exit_code: int = 1
+    """What a waiting command returns for it."""
+    action: str = ""
+    holders: tuple[str, ...] = ()
+    retry_at: int | None = None
+    """UTC in ns; None when it waits for the spec or the world to change."""
+    world: str = ""
+    """A digest of what was observed; when it changes, a stalled disk is tried again."""
+    undone: tuple[str, ...] = ()
+    not_undone: tuple[str, ...] = ()
+
+
+@attrs.frozen(kw_only=True)
+class DriftDetected:
+    """The kernel shows something else than the record; in the log before it is repaired."""
+
+    trigger: Trigger
+    source: State
+    target: State
+    differences: tuple[str, ...]
+    cause: str = ""
+    """"reboot" when the host booted since, else ""."""
+
+
+@attrs.frozen(kw_only=True)
+class DiskFaulted:
+    """Data is missing or damaged, or is not the recorded one; waits for a person's word."""
+
+    kind: str
+    message: str
+    hint: str = ""
+    exit_code: int = 1
+
+
+@attrs.frozen(kw_only=True)
+class DiskRecovered:
+    """A person's word: look again (`byre retry`)."""
+
+    was: str
+    """"faulted", "stalled", "blocked" or "retrying"."""
+    by: Requester | None = None
+
+
+@attrs.frozen(kw_only=True)
+class CowThresholdCrossed:
+    """The exception store filled past a set level."""
+
+    percent: int
+    used_bytes: int
+    capacity_bytes: int
+
+
+@attrs.frozen(kw_only=True)
+class DiskFrozen:
+    """A live disk was suspended before a write of it could fail."""
+
+    message: str
+
+
+@attrs.frozen(kw_only=True)
+class DiskThawed:
+    """A frozen disk was resumed."""
+
+    message: str
+
+
+@attrs.frozen(kw_only=True)
+class OrphanFound:
+    """Something carries our identity and no record knows it."""
+
+    kind: str
+    name: str
+    identity: str
+    evidence: str
+
+
+@attrs.frozen(kw_only=True)
+class OrphanResolved:
+    """A person had an orphan removed or adopted."""
+
+    kind: str
+    name: str
+    identity: str
+    resolution: str
+    """"removed" or "adopted"."""
+    by: Requester | None = None
+
+
+@attrs.frozen(kw_only=True)
+class HostBooted:
+    """The first look at this root since the host booted; every device of before is gone."""
+
+    root_id: str
+    kernel: str
+    previous_boot_id: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class ReconcilerStarted:
+    """A reconciler took the root's lock."""
+
+    pid: int
+    version: str
+    mode: str = "run"
+    """"run" (the daemon) or "once"."""
+
+
+@attrs.frozen(kw_only=True)
+class ReconcilerStopped:
+    """It ended cleanly and gave the lock back."""
+
+    pid: int
+    why: str
+
+
+PAYLOADS: Final[dict[EventType, type[Any]]] = {
+    EventType.DISK_DECLARED: DiskDeclared,
+    EventType.TRANSITION_STARTED: TransitionStarted,
+    EventType.TRANSITION_COMPLETED: TransitionCompleted,
+    EventType.TRANSITION_FAILED: TransitionFailed,
+    EventType.DRIFT_DETECTED: DriftDetected,
+    EventType.DISK_FAULTED: DiskFaulted,
+    EventType.DISK_RECOVERED: DiskRecovered,
+    EventType.COW_THRESHOLD_CROSSED: CowThresholdCrossed,
+    EventType.DISK_FROZEN: DiskFrozen,
+    EventType.DISK_THAWED: DiskThawed,
+    EventType.ORPHAN_FOUND: OrphanFound,
+    EventType.ORPHAN_RESOLVED: OrphanResolved,
+    EventType.HOST_BOOTED: HostBooted,
+    EventType.RECONCILER_STARTED: ReconcilerStarted,
+    EventType.RECONCILER_STOPPED: ReconcilerStopped,
+}
+_TYPES: Final = {payload: event_type for event_type, payload in PAYLOADS.items()}
+
+
+def type_of(payload: object) -> EventType:
+    """Return the type of event that a payload belongs to."""
+    return _TYPES[type(payload)]
+
+
+def to_data(value: object) -> dict[str, Any]:
+    """Return a payload or a record as plain data, leaving out what is at its default."""
+    plain: dict[str, Any] = CONVERTER.unstructure(value)
+    return plain
+
+
+def read(event: Event) -> object:
+    """Return the payload of an event.
+
+    Returns:
+        An instance of the class of its type; None for a type this version does not know.
+    """
+    try:
+        kind = PAYLOADS[EventType(event.type)]
+    except ValueError:
+        return None
+    return structure(event.data, kind)
+
+
+def structure(data: Data, kind: type[T]) -> T:
+    """Return plain data as an instance of a class; raises ValueError when it does not fit."""
+    try:
+        return CONVERTER.structure(data, kind)
+    except (cattrs.BaseValidationError, KeyError, TypeError, ValueError) as error:
+        msg = f"{kind.__name__}: {error!r}"
+        raise ValueError(msg) from error
+
+
+def _converter() -> cattrs.Converter:
+    converter = cattrs.Converter(omit_if_default=True, detailed_validation=False)
+    for unit in (Bytes, Sectors):
+        converter.register_unstructure_hook(unit, int)
+        converter.register_structure_hook(unit, lambda count, kind: kind(count))
+    converter.register_unstructure_hook(DeviceNumber, str)
+    converter.register_structure_hook(DeviceNumber, lambda text, kind: kind.parse(text))
+    converter.register_unstructure_hook_func(_is_path, str)
+    converter.register_structure_hook_func(_is_path, lambda text, _: Path(text))
+    converter.register_unstructure_hook_func(_is_enum, lambda member: member.value)
+    # By class: for these two a hook by predicate comes after cattrs' own, which converts.
+    converter.register_structure_hook(int, _strict_int)
+    converter.register_structure_hook(str, _strict_text)
+    converter.register_structure_hook(enum.StrEnum, lambda text, kind: kind(text))
+    return converter
+
+
+def _is_path(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Path)
+
+
+def _is_enum(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, enum.StrEnum)
+
+
+def _strict_int(value: object, _: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        msg = f"expected a whole number, found {value!r:.80}"
+        raise ValueError(msg)  # noqa: TRY004 - one error for all that does not fit
+    return value
+
+
+def _strict_text(value: object, kind: type[str]) -> str:
+    """Read a text or a member of an enumeration of texts, which is a kind of `str` to cattrs."""
+    if not isinstance(value, str):
+        msg = f"expected text, found {value!r:.80}"
+        raise ValueError(msg)  # noqa: TRY004 - one error for all that does not fit
+    return kind(value)
+
+
+CONVERTER: Final = _converter()

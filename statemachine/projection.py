@@ -1,0 +1,310 @@
+"""What a disk has become: the record, made of nothing but its events, in their order.
+
+`apply` is the whole of it: the same events give the same record, in the log's transaction, in a
+replay and in a test. The table `disks` is this record, and can be thrown away and rebuilt.
+
+Pure; may be imported by eventlog, history and everything in `reconciler`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import attrs
+
+from statemachine import payloads
+from statemachine.events import Event
+from statemachine.machine import Desired, State, Trigger, is_met
+from statemachine.observed import FileIdentity
+from statemachine.spec import DiskSpec
+
+
+@attrs.frozen(kw_only=True)
+class InFlight:
+    """An intent without an outcome: being done just now, or left by a crash."""
+
+    trigger: Trigger
+    source: State
+    target: State
+    seq: int
+    attempt: int
+
+
+@attrs.frozen(kw_only=True)
+class Failure:
+    """Why the last attempt failed, and what it waits for."""
+
+    trigger: Trigger
+    consequence: str
+    kind: str
+    message: str
+    since: int
+    hint: str = ""
+    errno: int | None = None
+    exit_code: int = 1
+    holders: tuple[str, ...] = ()
+    retry_at: int | None = None
+    world: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class Fault:
+    """Why nothing is done to this disk until a person says so."""
+
+    kind: str
+    message: str
+    since: int
+    hint: str = ""
+    exit_code: int = 1
+
+
+@attrs.frozen(kw_only=True)
+class Record:
+    """One disk, as its events say. Times are UTC in ns."""
+
+    name: str
+    id: str
+    generation: int
+    version: int
+    seq: int
+    state: State
+    state_since: int
+    spec: dict[str, str]
+    base: FileIdentity
+    """The pin: which base, and which content."""
+    base_boot_id: str
+    """The boot in which the pin was taken; its `device` is of that boot."""
+    device_name: str
+    boot_id: str
+    """The boot in which its state was last seen to change."""
+    correlation_id: str
+    """The request that this disk's next events belong to."""
+    created_at: int
+    updated_at: int
+    declared_seq: int
+    driver: str = ""
+    driver_reason: str = ""
+    cow_path: str = ""
+    cow: FileIdentity | None = None
+    cow_boot_id: str = ""
+    """The boot in which `cow` was taken."""
+    cow_method: str = ""
+    device: str = ""
+    device_number: str = ""
+    base_loop: int | None = None
+    cow_loop: int | None = None
+    link: str = ""
+    link_target: str = ""
+    made_folders: tuple[str, ...] = ()
+    attempts: int = 0
+    in_flight: InFlight | None = None
+    failure: Failure | None = None
+    fault: Fault | None = None
+
+    @property
+    def wanted(self) -> DiskSpec:
+        """The spec as it was last declared."""
+        return DiskSpec.from_data(self.spec)
+
+    @property
+    def desired(self) -> Desired:
+        """What the disk should be."""
+        return Desired(self.spec["state"])
+
+    @property
+    def expect(self) -> tuple[int, int]:
+        """(generation, version): what an append decided upon this record must name."""
+        return (self.generation, self.version)
+
+
+_NOT_LIVE: Final[dict[str, Any]] = {
+    "device": "",
+    "device_number": "",
+    "base_loop": None,
+    "cow_loop": None,
+    "link": "",
+    "link_target": "",
+}
+
+
+def apply(record: Record | None, event: Event) -> Record | None:
+    """Return the record after an event.
+
+    Args:
+        record: the record before, None for a disk that the log has not spoken of.
+        event: the next event of this disk.
+
+    Returns:
+        The record after it. Host events leave None; a type this version does not know moves
+        nothing but `version` and `seq`.
+
+    Raises:
+        ValueError: the payload does not fit its type, or a disk's first event is no declaration.
+    """
+    payload = payloads.read(event)
+    if isinstance(payload, payloads.DiskDeclared):
+        return _declared(record, event, payload)
+    if record is None:
+        if event.type.startswith(("host.", "reconciler.", "orphan.")):
+            return None
+        msg = f"event {event.seq}: {event.type} of {event.disk!r}, which was never declared"
+        raise ValueError(msg)
+    moved = attrs.evolve(record, version=event.version, seq=event.seq, updated_at=event.at)
+    handler = _HANDLERS.get(type(payload))
+    return handler(moved, event, payload) if handler else moved
+
+
+def to_row(record: Record) -> dict[str, Any]:
+    """Return a record as plain data; `from_row` reads it back."""
+    return payloads.to_data(record)
+
+
+def from_row(data: dict[str, Any]) -> Record:
+    """Return plain data as a record; raises ValueError when it does not fit."""
+    return payloads.structure(data, Record)
+
+
+def _declared(record: Record | None, event: Event, payload: payloads.DiskDeclared) -> Record:
+    if record is None or event.generation > record.generation:
+        return Record(
+            name=event.disk,
+            id=payload.id,
+            generation=event.generation,
+            version=event.version,
+            seq=event.seq,
+            state=State.ABSENT,
+            state_since=event.at,
+            spec=payload.spec,
+            base=payload.base,
+            base_boot_id=event.boot_id,
+            device_name=payload.device_name,
+            boot_id=event.boot_id,
+            correlation_id=event.correlation_id,
+            created_at=event.at,
+            updated_at=event.at,
+            declared_seq=event.seq,
+        )
+    return attrs.evolve(
+        record,
+        version=event.version,
+        seq=event.seq,
+        declared_seq=event.seq,
+        updated_at=event.at,
+        spec=payload.spec,
+        correlation_id=event.correlation_id,
+        attempts=0,
+        failure=None,
+    )
+
+
+def _started(record: Record, event: Event, payload: payloads.TransitionStarted) -> Record:
+    folders = dict.fromkeys((*record.made_folders, *payload.made_folders))
+    return attrs.evolve(
+        record,
+        driver=payload.driver,
+        driver_reason=payload.driver_reason,
+        cow_path=payload.cow_path or record.cow_path,
+        made_folders=tuple(folders),
+        in_flight=InFlight(
+            trigger=payload.trigger,
+            source=payload.source,
+            target=payload.target,
+            seq=event.seq,
+            attempt=payload.attempt,
+        ),
+    )
+
+
+def _completed(record: Record, event: Event, payload: payloads.TransitionCompleted) -> Record:
+    settled = attrs.evolve(
+        record,
+        state=payload.target,
+        state_since=record.state_since if payload.target is record.state else event.at,
+        boot_id=event.boot_id,
+        attempts=0,
+        in_flight=None,
+        failure=None,
+    )
+    if payload.target is State.REMOVED:
+        return attrs.evolve(settled, **_NOT_LIVE, made_folders=(), cow=None, fault=None)
+    if payload.cow is not None:
+        settled = attrs.evolve(settled, cow=payload.cow, cow_boot_id=event.boot_id)
+    if payload.target is State.PAUSED:
+        return attrs.evolve(settled, **_NOT_LIVE)
+    return attrs.evolve(
+        settled,
+        cow_method=payload.cow_method or record.cow_method,
+        device=payload.device,
+        device_number=payload.device_number,
+        base_loop=payload.base_loop,
+        cow_loop=payload.cow_loop,
+        link=payload.link,
+        link_target=payload.link_target,
+    )
+
+
+def _failed(record: Record, event: Event, payload: payloads.TransitionFailed) -> Record:
+    same = record.failure is not None and record.failure.kind == payload.kind
+    return attrs.evolve(
+        record,
+        attempts=payload.attempt,
+        in_flight=None,
+        failure=Failure(
+            trigger=payload.trigger,
+            consequence=payload.consequence,
+            kind=payload.kind,
+            message=payload.message,
+            since=record.failure.since if same and record.failure else event.at,
+            hint=payload.hint,
+            errno=payload.errno,
+            exit_code=payload.exit_code,
+            holders=payload.holders,
+            retry_at=payload.retry_at,
+            world=payload.world,
+        ),
+    )
+
+
+def _drifted(record: Record, event: Event, payload: payloads.DriftDetected) -> Record:
+    if payload.trigger is Trigger.REPAIR:
+        return record
+    changed = dict(_NOT_LIVE) if payload.trigger is Trigger.LOSE else {}
+    if is_met(payload.target, record.desired):
+        changed |= {"failure": None, "attempts": 0}  # what was failing is not needed any more
+    return attrs.evolve(
+        record,
+        **changed,
+        state=payload.target,
+        state_since=event.at,
+        boot_id=event.boot_id,
+        in_flight=None,
+    )
+
+
+def _faulted(record: Record, event: Event, payload: payloads.DiskFaulted) -> Record:
+    fault = Fault(
+        kind=payload.kind,
+        message=payload.message,
+        since=event.at,
+        hint=payload.hint,
+        exit_code=payload.exit_code,
+    )
+    return attrs.evolve(record, fault=fault, in_flight=None)
+
+
+def _recovered(record: Record, event: Event, payload: payloads.DiskRecovered) -> Record:
+    del payload
+    return attrs.evolve(
+        record, fault=None, failure=None, attempts=0, correlation_id=event.correlation_id
+    )
+
+
+_HANDLERS: Final[dict[type, Callable[[Record, Event, Any], Record]]] = {
+    payloads.TransitionStarted: _started,
+    payloads.TransitionCompleted: _completed,
+    payloads.TransitionFailed: _failed,
+    payloads.DriftDetected: _drifted,
+    payloads.DiskFaulted: _faulted,
+    payloads.DiskRecovered: _recovered,
+}

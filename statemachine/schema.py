@@ -1,0 +1,160 @@
+"""The database of the log: its tables, its guards, its views, and how older files become newer.
+
+`events` is append-only by triggers in the database itself, whoever opens the file. `disks` is the
+projection. The views are for people with `sqlite3`, `sqlite-utils` or Datasette and no byre.
+
+Each migration is one step from a schema version to the next, inside one transaction; the version
+is `PRAGMA user_version`. May be imported by `eventlog` only.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from sqlite_utils import Database
+
+APPLICATION_ID: Final = 0x42595245  # "BYRE", so that `file` and byre know the file
+
+EVENT_COLUMNS: Final[dict[str, type]] = {
+    "seq": int,
+    "disk": str,
+    "generation": int,
+    "version": int,
+    "type": str,
+    "at": int,
+    "actor": str,
+    "reason": str,
+    "correlation_id": str,
+    "boot_id": str,
+    "data": str,
+    "prev_hash": str,
+    "hash": str,
+}
+DISK_COLUMNS: Final[dict[str, type]] = {
+    "name": str,
+    "id": str,
+    "generation": int,
+    "version": int,
+    "seq": int,
+    "state": str,
+    "desired": str,
+    "driver": str,
+    "base": str,
+    "device": str,
+    "attempts": int,
+    "next_retry_at": int,
+    "updated_at": int,
+    "record": str,
+}
+
+_GUARDS: Final = """
+CREATE TRIGGER events_no_update BEFORE UPDATE ON events
+BEGIN SELECT RAISE(ABORT, 'events is append-only: no update'); END;
+
+CREATE TRIGGER events_no_delete BEFORE DELETE ON events
+BEGIN SELECT RAISE(ABORT, 'events is append-only: no delete'); END;
+
+-- INSERT OR REPLACE deletes without a DELETE trigger, so a new row must be new and the next one.
+CREATE TRIGGER events_in_order BEFORE INSERT ON events
+WHEN NEW.seq IS NOT (SELECT coalesce(max(seq), 0) + 1 FROM events)
+BEGIN SELECT RAISE(ABORT, 'events is append-only: seq must be the next one'); END;
+
+CREATE TRIGGER events_no_replace BEFORE INSERT ON events
+WHEN EXISTS (SELECT 1 FROM events WHERE disk = NEW.disk AND generation = NEW.generation
+             AND version = NEW.version)
+BEGIN SELECT RAISE(ABORT, 'events is append-only: this version exists'); END;
+"""
+
+_TIME: Final = "strftime('%Y-%m-%dT%H:%M:%S', {0} / 1000000000, 'unixepoch') || 'Z'"
+
+_VIEWS: Final = {
+    "disk_now": f"""
+        SELECT name, generation, state, desired, driver, device, base, attempts,
+               {_TIME.format("updated_at")} AS updated,
+               json_extract(record, '$.failure.message') AS failure,
+               json_extract(record, '$.fault.message') AS fault
+        FROM disks ORDER BY name""",  # noqa: S608 - constants
+    "disk_history": f"""
+        SELECT seq, {_TIME.format("at")} AS time, disk, generation, type,
+               json_extract(data, '$.trigger') AS trigger,
+               json_extract(data, '$.source') AS source,
+               json_extract(data, '$.target') AS target,
+               coalesce(json_extract(data, '$.message'), reason) AS message, actor
+        FROM events ORDER BY seq""",  # noqa: S608 - constants
+    "transition_outcomes": f"""
+        SELECT seq, {_TIME.format("at")} AS time, disk, generation,
+               json_extract(data, '$.trigger') AS trigger,
+               json_extract(data, '$.target') AS target,
+               CASE type WHEN 'transition.completed' THEN 'completed'
+                         ELSE json_extract(data, '$.consequence') END AS outcome,
+               json_extract(data, '$.duration_ns') / 1e6 AS duration_ms,
+               json_extract(data, '$.message') AS message
+        FROM events WHERE type IN ('transition.completed', 'transition.failed') ORDER BY seq""",  # noqa: S608 - constants
+}
+
+
+def _create(database: Database) -> None:
+    database.table("events").create(
+        EVENT_COLUMNS,
+        pk="seq",
+        not_null=set(EVENT_COLUMNS) - {"seq"},
+        strict=True,
+    )
+    events = database.table("events")
+    events.create_index(["disk", "generation", "version"], unique=True)
+    events.create_index(["type", "seq"])
+    events.create_index(["at"])
+    database.table("disks").create(
+        DISK_COLUMNS,
+        pk="name",
+        not_null=set(DISK_COLUMNS) - {"name", "next_retry_at"},
+        strict=True,
+    )
+    database.table("meta").create({"key": str, "value": str}, pk="key", strict=True)
+    database.table("meta").insert({"key": "root_id", "value": secrets.token_hex(8)})
+    for statement in _statements(_GUARDS):
+        database.execute(statement)
+    for name, query in _VIEWS.items():
+        database.create_view(name, query)
+
+
+MIGRATIONS: Final[tuple[Callable[[Database], None], ...]] = (_create,)
+"""Step n makes schema version n + 1 of version n."""
+
+SCHEMA_VERSION: Final = len(MIGRATIONS)
+
+
+def version_of(connection: sqlite3.Connection) -> int:
+    """Return the schema version of a file; 0 for a new one."""
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring a file to the newest schema version; all steps in one transaction.
+
+    Safe against a second process that does the same: the version is read again under the write
+    lock. Idempotent.
+    """
+    from sqlite_utils import Database  # noqa: PLC0415 - a slow import that most commands do not need
+
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for step in MIGRATIONS[version_of(connection) :]:
+            # `execute_plugins=False`: what is installed beside byre must not touch the log.
+            step(Database(connection, execute_plugins=False))
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+def _statements(script: str) -> list[str]:
+    """Split a script of triggers; `executescript` would end our transaction."""
+    return [part.strip() + " END" for part in script.split("END;") if part.strip()]

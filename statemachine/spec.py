@@ -1,0 +1,259 @@
+"""What somebody wants: one disk's spec, and the check of a whole set of them.
+
+A set is accepted as a whole or not at all, and every fault of it is named at once: file, disk,
+field, what was found, what is allowed. This module sees plain data (what TOML, YAML and JSON
+readers return) and touches no file; whether a base exists is asked in `reconciler.specs`.
+
+Pure; may be imported by events, projection and everything above.
+"""
+
+from __future__ import annotations
+
+import enum
+import os.path
+import reprlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final, TypeVar
+
+import attrs
+
+from statemachine.errors import SpecError
+from statemachine.machine import Desired
+from statemachine.names import NAME_RULE, DiskName, disk_name
+
+PATH_LENGTH_MAX: Final = 4095  # PATH_MAX of linux/limits.h, less the final NUL
+DISKS_MAX: Final = 100_000
+"""How many disks one set may hold; a bound, so that a runaway generator is told early."""
+
+E = TypeVar("E", bound=enum.StrEnum)
+
+
+class DriverChoice(enum.StrEnum):
+    """Which driver builds a disk; `auto` picks by what the kernel can do, and says so."""
+
+    AUTO = "auto"
+    DM_SNAPSHOT = "dm-snapshot"
+    CLONE = "clone"
+
+
+@attrs.frozen(kw_only=True)
+class DiskSpec:
+    """One wanted disk. Paths are absolute."""
+
+    name: DiskName
+    base: Path
+    state: Desired = Desired.LIVE
+    link: Path | None = None
+    driver: DriverChoice = DriverChoice.AUTO
+
+    def to_data(self) -> dict[str, str]:
+        """Return plain data that `from_data` reads back; what the log keeps."""
+        data = {
+            "name": str(self.name),
+            "base": str(self.base),
+            "state": self.state.value,
+            "driver": self.driver.value,
+        }
+        if self.link is not None:
+            data["link"] = str(self.link)
+        return data
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, str]) -> DiskSpec:
+        """Read back what `to_data` wrote; raises KeyError or ValueError on anything else."""
+        return cls(
+            name=disk_name(data["name"]),
+            base=Path(data["base"]),
+            state=Desired(data["state"]),
+            link=Path(data["link"]) if "link" in data else None,
+            driver=DriverChoice(data["driver"]),
+        )
+
+
+@attrs.frozen(kw_only=True)
+class SpecFault:
+    """One reason why a set of specs is not accepted."""
+
+    source: str
+    disk: str
+    field: str
+    found: object
+    allowed: str
+
+    def __str__(self) -> str:
+        """Print in one line: file, disk, field, found, allowed."""
+        where = f"{self.source}: {self.disk}" if self.disk else self.source
+        field = f": field {self.field!r}" if self.field else ""
+        found = "nothing" if self.found is None else shown(self.found)
+        return f"{where}{field}: found {found}; allowed: {self.allowed}"
+
+
+def shown(found: object) -> str:
+    """Return what was found in at most about 200 characters, however large it is.
+
+    A whole `repr` first is no bound: YAML's anchors make a few lines into gigabytes.
+    """
+    if isinstance(found, str):
+        return f"{found[:200]!r:.200}"
+    try:
+        return f"{_SHORT.repr(found):.200}"
+    except ValueError:  # a number of too many digits, sys.set_int_max_str_digits
+        return f"a {type(found).__name__}"
+
+
+_SHORT: Final = reprlib.Repr()
+_SHORT.maxlevel = 2
+_SHORT.maxstring = _SHORT.maxother = 100
+
+
+def parse(document: object, *, source: str, folder: Path) -> tuple[DiskSpec, ...]:
+    """Check one document as a whole.
+
+    Args:
+        document: plain data: a table with the one key `disk`, a list of tables.
+        source: the file's name, for errors.
+        folder: absolute; what relative paths are relative to.
+
+    Returns:
+        The specs in the order of the document; none for an empty document.
+
+    Raises:
+        SpecError: with one line for each fault.
+    """
+    specs, faults = read(document, source=source, folder=folder)
+    if faults:
+        raise SpecError(faults)
+    return specs
+
+
+def read(
+    document: object, *, source: str, folder: Path
+) -> tuple[tuple[DiskSpec, ...], tuple[str, ...]]:
+    """Check one document as `parse` does; returns the good specs, and a line for each fault."""
+    reader = _Reader(source, folder)
+    specs = reader.document(document)
+    return tuple(specs), tuple(map(str, reader.faults))
+
+
+def check_unique(specs: Sequence[tuple[str, DiskSpec]]) -> None:
+    """Check that no disk is named twice in a set.
+
+    Args:
+        specs: (source, spec) pairs.
+
+    Raises:
+        SpecError: naming each repeated disk with both sources.
+    """
+    first: dict[str, str] = {}
+    links: dict[Path, str] = {}
+    faults: list[str] = []
+    for source, spec in specs:
+        if spec.name in first:
+            allowed = f"each name once; it stands in {first[spec.name]} already"
+            faults.append(_fault(source, f"disk {spec.name!r}", "name", spec.name, allowed))
+        first.setdefault(spec.name, source)
+        if spec.link is not None and links.setdefault(spec.link, spec.name) != spec.name:
+            allowed = f"each link once; disk {links[spec.link]!r} has it already"
+            faults.append(_fault(source, f"disk {spec.name!r}", "link", str(spec.link), allowed))
+    if faults:
+        raise SpecError(faults)
+
+
+def _fault(source: str, disk: str, field: str, found: object, allowed: str) -> str:
+    return str(SpecFault(source=source, disk=disk, field=field, found=found, allowed=allowed))
+
+
+def _field(key: object) -> str:
+    return key[:80] if isinstance(key, str) else shown(key)
+
+
+class _Reader:
+    """Reads one document and gathers every fault instead of stopping at the first."""
+
+    def __init__(self, source: str, folder: Path) -> None:
+        self.faults: list[SpecFault] = []
+        self._source = source
+        self._folder = folder
+        self._disk = ""
+
+    def document(self, document: object) -> list[DiskSpec]:
+        """Read the whole document."""
+        if document is None:
+            return []
+        if not isinstance(document, Mapping):
+            self._note("", document, "a table with the key 'disk'")
+            return []
+        for key in document:
+            if key != "disk":
+                self._note(_field(key), document[key], "only 'disk' at the top, a list of tables")
+        tables = document.get("disk", [])
+        if isinstance(tables, Mapping) or not isinstance(tables, list):
+            self._note("disk", tables, "a list of tables ([[disk]] in TOML)")
+            return []
+        if len(tables) > DISKS_MAX:
+            self._note("disk", f"{len(tables)} disks", f"at most {DISKS_MAX} in one set")
+            return []
+        return [
+            spec for number, table in enumerate(tables, 1) if (spec := self._table(number, table))
+        ]
+
+    def _table(self, number: int, table: object) -> DiskSpec | None:
+        self._disk = f"disk number {number}"
+        if not isinstance(table, Mapping):
+            self._note("", table, "a table of fields")
+            return None
+        if isinstance(table.get("name"), str):
+            self._disk = f"disk {table['name'][:80]!r}"
+        before = len(self.faults)
+        for key in table:
+            if key not in _FIELDS:
+                self._note(_field(key), table[key], f"the fields {', '.join(_FIELDS)}")
+        name, base = self._name(table), self._path(table, "base", required=True)
+        state = self._choice(table, "state", Desired, Desired.LIVE)
+        link = self._path(table, "link", required=False)
+        driver = self._choice(table, "driver", DriverChoice, DriverChoice.AUTO)
+        if len(self.faults) > before or name is None or base is None:
+            return None
+        return DiskSpec(name=name, base=base, state=state, link=link, driver=driver)
+
+    def _name(self, table: Mapping[str, object]) -> DiskName | None:
+        try:
+            return disk_name(table.get("name"))
+        except ValueError:
+            self._note("name", table.get("name"), NAME_RULE)
+            return None
+
+    def _path(self, table: Mapping[str, object], field: str, *, required: bool) -> Path | None:
+        text = table.get(field)
+        if text is None and not required and field not in table:
+            return None
+        if not isinstance(text, str) or not text or not text.isprintable():
+            self._note(field, text, "a path: printable text, not empty")
+            return None
+        if field == "link" and ".." in Path(text).parts:
+            self._note(field, text, "a path without '..'")
+            return None
+        path = Path(os.path.normpath(self._folder / text))
+        if len(str(path).encode()) > PATH_LENGTH_MAX:
+            self._note(field, text, f"a path of at most {PATH_LENGTH_MAX} bytes")
+            return None
+        return path
+
+    def _choice(self, table: Mapping[str, object], field: str, kind: type[E], default: E) -> E:
+        text = table.get(field, default.value)
+        for member in kind:
+            if text == member.value:
+                return member
+        self._note(field, text, ", ".join(member.value for member in kind))
+        return default
+
+    def _note(self, field: str, found: object, allowed: str) -> None:
+        self.faults.append(
+            SpecFault(
+                source=self._source, disk=self._disk, field=field, found=found, allowed=allowed
+            )
+        )
+
+
+_FIELDS: Final = ("name", "base", "state", "link", "driver")

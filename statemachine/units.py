@@ -1,0 +1,127 @@
+"""Sizes as types: bytes, 512-byte sectors and exception-store chunks.
+
+A size that crosses a module border carries its unit; every division says whether it is exact,
+rounded down or rounded up; every result is checked against the kernel's own limits. Plain
+arithmetic between different units is a type error and raises.
+
+The limits: the kernel holds file sizes in `loff_t` (signed 64 bit) and device sizes in
+`sector_t` (unsigned 64 bit, 512-byte units whatever the hardware does), so the largest size that
+both can say is 2**63 - 512 bytes, 2**54 - 1 sectors.
+Pure; may be imported by everything.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Self
+
+import attrs
+
+SECTOR_BYTES = 512
+CHUNK_SECTORS = 8  # "P 8" in our dm table: 4 KiB chunks
+LARGEST_BYTES = 2**63 - SECTOR_BYTES
+
+_SUFFIX = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40, "p": 2**50}
+_SIZE = re.compile(r"(\d{1,19})\s*([kmgtp]?)(?:i?b)?", re.IGNORECASE | re.ASCII)
+
+
+class UnitError(ValueError):
+    """A size is outside of what the kernel can say, or does not divide exactly."""
+
+
+def _in_range(instance: object, attribute: attrs.Attribute[int], value: int) -> None:
+    del attribute
+    largest = LARGEST_BYTES // _bytes_per(type(instance))
+    if isinstance(value, bool) or not isinstance(value, int):
+        msg = f"a size in {type(instance).__name__.lower()} is a whole number, not {value!r}"
+        raise UnitError(msg)
+    if not 0 <= value <= largest:
+        unit = type(instance).__name__.lower()
+        msg = f"{value} {unit} is outside of 0 to {largest} {unit}"
+        raise UnitError(msg)
+
+
+def _bytes_per(unit: type) -> int:
+    return {"Sectors": SECTOR_BYTES, "Chunks": SECTOR_BYTES * CHUNK_SECTORS}.get(unit.__name__, 1)
+
+
+@attrs.frozen(order=True)
+class _Size:
+    """A count of one unit; adds to and compares with its own kind only."""
+
+    count: int = attrs.field(validator=_in_range)
+
+    def __add__(self, other: Self) -> Self:
+        return type(self)(self.count + self._same_kind(other))
+
+    def __sub__(self, other: Self) -> Self:
+        return type(self)(self.count - self._same_kind(other))
+
+    def __int__(self) -> int:
+        return self.count
+
+    def _same_kind(self, other: Self) -> int:
+        if type(other) is not type(self):
+            msg = f"cannot mix {type(self).__name__} with {type(other).__name__}"
+            raise UnitError(msg)
+        return other.count
+
+
+@attrs.frozen(order=True)
+class Bytes(_Size):
+    """A size in bytes, 0 to 2**63 - 512."""
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read "4096", "64M", "10GiB": a whole number and a binary suffix.
+
+        Raises:
+            UnitError: the text is no such size or is out of range.
+        """
+        match = _SIZE.fullmatch(text.strip())
+        if match is None:
+            msg = f"{text!r} is not a size; write a whole number with B, K, M, G, T or P"
+            raise UnitError(msg)
+        return cls(int(match[1]) * _SUFFIX[match[2].lower()])
+
+    def sectors_exact(self) -> Sectors:
+        """Convert to sectors; raises UnitError unless it is a multiple of 512."""
+        if self.count % SECTOR_BYTES:
+            msg = f"{self.count} bytes is not a multiple of {SECTOR_BYTES}"
+            raise UnitError(msg)
+        return Sectors(self.count // SECTOR_BYTES)
+
+    def __str__(self) -> str:
+        """Print with one binary suffix, one digit after the point: "1.5 GiB"."""
+        size = float(self.count)
+        for suffix in ("B", "KiB", "MiB", "GiB", "TiB"):
+            if size < 1024:  # noqa: PLR2004 - the base of the suffixes above
+                return f"{size:.0f} B" if suffix == "B" else f"{size:.1f} {suffix}"
+            size /= 1024
+        return f"{size:.1f} PiB"
+
+
+@attrs.frozen(order=True)
+class Sectors(_Size):
+    """A size in 512-byte sectors, the unit of dm tables and of sysfs."""
+
+    def to_bytes(self) -> Bytes:
+        """Convert to bytes; always exact."""
+        return Bytes(self.count * SECTOR_BYTES)
+
+    def chunks_ceil(self) -> Chunks:
+        """How many chunks hold this many sectors, the last one perhaps partly."""
+        return Chunks(-(-self.count // CHUNK_SECTORS))
+
+
+@attrs.frozen(order=True)
+class Chunks(_Size):
+    """A count of exception-store chunks of 8 sectors (4 KiB)."""
+
+    def to_sectors(self) -> Sectors:
+        """Convert to sectors; always exact."""
+        return Sectors(self.count * CHUNK_SECTORS)
+
+    def to_bytes(self) -> Bytes:
+        """Convert to bytes; always exact."""
+        return self.to_sectors().to_bytes()

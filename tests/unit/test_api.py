@@ -1,0 +1,107 @@
+"""The Python API: what it refuses, and what it answers when it waits."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import reconciler
+from reconciler.api import Byre
+from reconciler.config import Settings
+from reconciler.kernel.sim import SimKernel
+from statemachine.errors import IllegalTransition, NoSuchDisk, SpecError
+from statemachine.machine import Desired, State, Trigger
+from tests.unit.builders import BASE, MIB
+
+
+@pytest.fixture
+def kernel() -> SimKernel:
+    made = SimKernel()
+    made.make_file(BASE, MIB)
+    return made
+
+
+@pytest.fixture
+def byre(folder: Path, kernel: SimKernel) -> Iterator[Byre]:
+    with Byre(folder / "root", kernel=kernel, settings=Settings(attempts_max=3)) as made:
+        yield made
+
+
+def test_the_package_offers_it() -> None:
+    assert reconciler.Byre is Byre
+    with pytest.raises(AttributeError):
+        reconciler.Nonsense  # noqa: B018
+
+
+def test_ensure_wait_and_history(byre: Byre) -> None:
+    assert byre.ensure("sb-1", base=BASE).changed
+    assert not byre.ensure("sb-1", base=BASE).changed
+    [waited] = byre.wait(["sb-1"], timeout_s=10)
+    assert (waited.is_there, waited.record.device) == (True, "/dev/mapper/byre-sb-1")
+    assert byre.history("sb-1")[-1].type == "transition.completed"
+
+
+@pytest.mark.parametrize(
+    ("name", "base", "link"),
+    [("Bad", str(BASE), None), ("a/b", str(BASE), None), ("a", "", None),
+     ("a", "/srv/missing", None), ("a", str(BASE), "/x/../y"), ("a", str(BASE), "/x\ny"),
+     ("a", "/srv/\udcff", None)],
+)  # fmt: skip
+def test_a_call_is_checked_as_a_spec_is(byre: Byre, name: str, base: str, link: str | None) -> None:
+    with pytest.raises(SpecError):
+        byre.ensure(name, base=base, link=link)
+    assert byre.log.last_seq() == 0
+
+
+def test_a_name_twice_in_one_command_is_one_wish(byre: Byre) -> None:
+    byre.ensure("sb-1", base=BASE)
+    [declared] = byre.command(["sb-1", "sb-1"], Trigger.REMOVE)
+    assert declared.changed
+
+
+def test_what_cannot_be_reached_is_refused_before_anything_is_recorded(byre: Byre) -> None:
+    byre.ensure("sb-1", base=BASE)
+    byre.wait(["sb-1"], timeout_s=10)
+    seq = byre.log.last_seq()
+    with pytest.raises(IllegalTransition):
+        byre.ensure("sb-1", base=BASE, state=Desired.ATTACHED)
+    with pytest.raises(NoSuchDisk):
+        byre.command(["sb-9"], Trigger.PAUSE)
+    assert byre.log.last_seq() == seq
+
+
+def test_waiting_ends_when_a_disk_failed_for_good(byre: Byre, kernel: SimKernel) -> None:
+    kernel.faults.fail("dm_load", errno.EIO, times=None)
+    byre.ensure("sb-1", base=BASE)
+    byre.ensure("sb-2", base=BASE, state=Desired.ATTACHED)
+    failed, there = byre.wait(["sb-1", "sb-2"], timeout_s=10)
+    assert (failed.exit_code, there.exit_code) == (1, 0)
+    assert "Input/output error" in failed.message
+
+
+def test_waiting_again_tries_an_old_failure_once_more(byre: Byre, kernel: SimKernel) -> None:
+    kernel.faults.fail("dm_load", errno.EIO)
+    byre.ensure("sb-1", base=BASE)
+    assert byre.wait(["sb-1"], timeout_s=10)[0].exit_code == 1
+    byre.retry(["sb-1"])
+    assert byre.wait(["sb-1"], timeout_s=10)[0].record.state is State.SNAPSHOTTED
+
+
+def test_the_lock_is_given_back_after_waiting(byre: Byre) -> None:
+    byre.ensure("sb-1", base=BASE)
+    byre.wait(["sb-1"], timeout_s=10)
+    assert not byre.lock.is_held
+
+
+def test_many_disks_are_worked_on_together(byre: Byre, kernel: SimKernel) -> None:
+    names = [f"sb-{number}" for number in range(20)]
+    for name in names:
+        byre.ensure(name, base=BASE)
+    assert all(waited.is_there for waited in byre.wait(names, timeout_s=30))
+    assert sum(loop.read_only for loop in kernel.loops()) == 1
+    byre.command(names, Trigger.REMOVE)
+    assert all(waited.is_there for waited in byre.wait(names, timeout_s=30))
+    assert (kernel.loops(), kernel.dm_names()) == ((), ())

@@ -1,0 +1,223 @@
+"""The running reconciler on a simulated kernel: wake-ups, specs, and a clean end."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import structlog
+from structlog.testing import capture_logs
+
+from reconciler.api import Byre
+from reconciler.config import Settings
+from reconciler.daemon import Daemon
+from reconciler.kernel.sim import SimKernel
+from reconciler.watch.hint import Hint, HintKind, Wake
+from statemachine.errors import RootBusy
+from statemachine.machine import State, Trigger
+from tests.unit.builders import BASE, MIB
+
+GIVE_UP_S = 10.0
+
+
+class Eyes:
+    """A watcher that sees what the test says."""
+
+    name = "test"
+    unavailable = ""
+
+    def __init__(self) -> None:
+        self.wake: Wake = lambda _: None
+        self.stopped = False
+
+    def start(self, wake: Wake) -> None:
+        self.wake = wake
+
+    def stop(self) -> None:
+        self.stopped = True
+
+    def see(self, kind: HintKind, name: str = "") -> None:
+        self.wake(Hint(source=self.name, kind=kind, name=name))
+
+
+class Running:
+    """A daemon in a thread of its own, and a second opener of the same root that speaks to it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.kernel = SimKernel()
+        self.kernel.make_file(BASE, MIB)
+        self.eyes = Eyes()
+        self.specs = folder / "specs"
+        self.specs.mkdir()
+        root = folder / "root"
+        self._byre = Byre(root, kernel=self.kernel, settings=Settings(resync_s=3600))
+        self.daemon = Daemon(self._byre, specs_path=self.specs, watchers=[self.eyes])
+        self.asking = Byre(root, kernel=self.kernel)
+        self._thread = threading.Thread(target=self.daemon.run)
+
+    def start(self) -> None:
+        self._thread.start()
+        self.until(lambda: bool(self.asking.log.select("WHERE type = 'reconciler.started'")))
+
+    def end(self) -> bool:
+        """Stop as SIGTERM does; tells whether it ended."""
+        self.daemon.stop("SIGTERM")
+        self._thread.join(GIVE_UP_S)
+        return not self._thread.is_alive()
+
+    def until(self, question: Callable[[], bool]) -> None:
+        give_up_s = time.monotonic() + GIVE_UP_S
+        while not question():
+            assert time.monotonic() < give_up_s, "it did not happen"
+            time.sleep(0.005)
+
+    def until_state(self, state: State, name: str = "sb-1") -> None:
+        def is_there() -> bool:
+            record = self.asking.log.record(name)
+            return record is not None and record.state is state
+
+        self.until(is_there)
+
+    def tell_log(self) -> None:
+        self.eyes.see(HintKind.LOG, "byre.db")
+
+    def close(self) -> None:
+        if self._thread.is_alive():
+            self.end()
+        self.asking.close()
+        self._byre.close()
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    with capture_logs():
+        yield
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def running(folder: Path) -> Iterator[Running]:
+    made = Running(folder)
+    made.start()
+    yield made
+    made.close()
+
+
+def live(running: Running) -> None:
+    running.asking.ensure("sb-1", base=BASE)
+    running.tell_log()
+    running.until_state(State.SNAPSHOTTED)
+
+
+def test_what_others_append_is_done(running: Running) -> None:
+    live(running)
+    running.asking.command(["sb-1"], Trigger.PAUSE)
+    running.tell_log()
+    running.until_state(State.PAUSED)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [(HintKind.DEVICE, "dm-0"), (HintKind.MAPPER, "byre-sb-1"), (HintKind.ALL, "")],
+)
+def test_a_hint_leads_to_a_pass(running: Running, kind: HintKind, name: str) -> None:
+    live(running)
+    running.kernel.remove_dm_by_hand("byre-sb-1")
+    running.eyes.see(kind, name)
+    running.until_state(State.RESTORED)
+
+
+def test_a_hint_about_something_foreign_is_nobodys_business(running: Running) -> None:
+    live(running)
+    running.until(lambda: running.asking.log.record("sb-1") is not None)
+    time.sleep(0.05)
+    calls = running.kernel.faults.calls
+    for name in ("dm-99", "loop99", "sda", ""):
+        running.eyes.see(HintKind.DEVICE, name)
+    running.eyes.see(HintKind.MAPPER, "vg-root")
+    time.sleep(0.05)
+    assert calls == running.kernel.faults.calls
+
+
+def test_a_spec_folder_is_kept_to(running: Running) -> None:
+    path = running.specs / "a.toml"
+    path.write_text(f'[[disk]]\nname = "sb-1"\nbase = "{BASE}"\n')
+    running.eyes.see(HintKind.SPEC, "a.toml")
+    running.until_state(State.SNAPSHOTTED)
+    path.write_text(f'[[disk]]\nname = "sb-1"\nbase = "{BASE}"\nstate = "paused"\n')
+    running.eyes.see(HintKind.SPEC, "a.toml")
+    running.until_state(State.PAUSED)
+    path.unlink()
+    running.eyes.see(HintKind.SPEC, "a.toml")
+    time.sleep(0.3)
+    record = running.asking.get("sb-1")
+    assert State.PAUSED is record.state, "a spec that vanishes changes nothing"
+
+
+def test_a_faulty_set_changes_nothing_and_is_told_once(folder: Path) -> None:
+    with capture_logs() as lines:
+        running = Running(folder)
+        path = running.specs / "a.toml"
+        path.write_text(f'[[disk]]\nname = "sb-1"\nbase = "{BASE}"\n[[disk]]\nname = "Bad"\n')
+        running.start()
+        for _ in range(3):
+            running.daemon.reload()
+            time.sleep(0.05)
+        assert running.end()
+        assert running.asking.log.records() == []
+        running.close()
+    told = [line["error"] for line in lines if "spec not accepted" in line["event"]]
+    assert (len(told), len(set(told))) == (2, 2)
+
+
+def test_it_ends_after_the_transition_in_flight(running: Running) -> None:
+    reached, go_on = threading.Event(), threading.Event()
+
+    def hold(_: object) -> None:
+        reached.set()
+        go_on.wait(GIVE_UP_S)
+
+    running.kernel.faults.hook("dm_load", hold)
+    running.asking.ensure("sb-1", base=BASE)
+    running.tell_log()
+    assert reached.wait(GIVE_UP_S)
+    running.daemon.stop("SIGTERM")
+    go_on.set()
+    assert running.end()
+    record = running.asking.get("sb-1")
+    assert (record.state, record.in_flight) == (State.SNAPSHOTTED, None)
+    last = running.asking.log.select("ORDER BY seq DESC LIMIT 1")[0]
+    assert (last.type, last.data["why"]) == ("reconciler.stopped", "SIGTERM")
+    assert running.eyes.stopped
+
+
+def test_a_restart_with_live_disks_changes_nothing(running: Running, folder: Path) -> None:
+    live(running)
+    assert running.end()
+    seq, points = running.asking.log.last_seq(), running.kernel.faults.points
+    with Byre(folder / "root", kernel=running.kernel) as byre:
+        again = Daemon(byre)
+        thread = threading.Thread(target=again.run)
+        thread.start()
+        running.until(lambda: running.asking.log.last_seq() > seq)
+        time.sleep(0.1)
+        again.stop("SIGTERM")
+        thread.join(GIVE_UP_S)
+    types = [event.type for event in running.asking.log.events(after=seq)]
+    assert types == ["reconciler.started", "reconciler.stopped"]
+    assert points == running.kernel.faults.points
+
+
+def test_one_root_has_one_reconciler(running: Running, folder: Path) -> None:
+    with Byre(folder / "root", kernel=running.kernel) as byre, pytest.raises(RootBusy):
+        Daemon(byre).run()
+
+
+def test_a_waiting_command_is_served_by_the_daemon(running: Running) -> None:
+    running.asking.ensure("sb-1", base=BASE)
+    running.tell_log()
+    [waited] = running.asking.wait(["sb-1"], timeout_s=GIVE_UP_S)
+    assert (waited.exit_code, waited.record.device) == (0, "/dev/mapper/byre-sb-1")

@@ -1,0 +1,396 @@
+"""Folders, specs and the log, watched with the real inotify on folders of the test's own."""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+import shutil
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from reconciler.clock import SystemClock
+from reconciler.watch import folders
+from reconciler.watch.folders import FolderWatcher, Place
+from reconciler.watch.hint import Hint, HintKind, Watcher
+from reconciler.watch.inotify import Change, Inotify
+from reconciler.watch.thread import STOP_S
+from tests.unit.seen import GIVE_UP_S, QUIET_S, Seen
+
+Watching = Callable[..., FolderWatcher]
+
+
+@pytest.fixture
+def seen() -> Seen:
+    return Seen()
+
+
+@pytest.fixture
+def watching(seen: Seen) -> Iterator[Watching]:
+    started: list[FolderWatcher] = []
+
+    def start(*places: Place) -> FolderWatcher:
+        watcher = FolderWatcher(places, SystemClock())
+        started.append(watcher)
+        watcher.start(seen)
+        return watcher
+
+    yield start
+    for watcher in started:
+        watcher.stop()
+
+
+def _overflow(folder: Path) -> None:
+    queued_max = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
+    for number in range(queued_max // 2 + 1):
+        path = folder / str(number)
+        path.touch()
+        path.unlink()
+
+
+def _is_watched(folder: Path, seen: Seen, kind: HintKind) -> bool:
+    """Make entries until one is a hint; the first ones may be part of a hint "all"."""
+    for turn in range(20):
+        name = f"watched-{turn}"
+        (folder / name).touch()
+        if seen.has(kind, name, within_s=0.5):
+            return True
+    return False
+
+
+# --- the instance -------------------------------------------------------------------------------
+
+
+def test_reading_without_anything_to_read_does_not_wait() -> None:
+    inotify = Inotify()
+    assert inotify.read() == []
+    inotify.close()
+    inotify.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "error"), [("missing", FileNotFoundError), ("file", NotADirectoryError)]
+)
+def test_what_is_no_folder_cannot_be_watched(
+    tmp_path: Path, name: str, error: type[OSError]
+) -> None:
+    (tmp_path / "file").touch()
+    inotify = Inotify()
+    with pytest.raises(error, match=name):
+        inotify.watch_folder(tmp_path / name, Change.ENTRIES)
+    inotify.close()
+
+
+def test_a_name_that_is_not_utf_8_is_a_loss_and_not_a_failure(tmp_path: Path) -> None:
+    inotify = Inotify()
+    watch = inotify.watch_folder(tmp_path, Change.ENTRIES)
+    (tmp_path / "before").touch()
+    (tmp_path / os.fsdecode(b"\xff\xfe")).touch()
+    first, second = inotify.read()
+    assert (watch, "before", False) == (first.watch, first.name, first.lost)
+    assert second.lost
+    (tmp_path / "after").touch()
+    assert [notice.name for notice in inotify.read()] == ["after"]
+    inotify.close()
+
+
+def test_a_watch_that_the_kernel_ended_can_be_forgotten(tmp_path: Path) -> None:
+    inotify = Inotify()
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    watch = inotify.watch_folder(folder, Change.ENTRIES)
+    folder.rmdir()
+    assert {True} == {notice.gone for notice in inotify.read()}
+    inotify.forget(watch)
+    inotify.forget(watch)
+    inotify.close()
+
+
+def test_pyinotify_writes_nothing_and_its_import_warns_of_nothing() -> None:
+    assert logging.getLogger("pyinotify").disabled
+    code = "import reconciler.watch.inotify"
+    result = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        cwd=Path(__file__).parents[2],
+    )
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+# --- /dev/mapper --------------------------------------------------------------------------------
+
+
+def test_an_entry_of_the_mapper_folder_that_comes_or_goes_is_a_hint_with_its_name(
+    tmp_path: Path, seen: Seen, watching: Watching
+) -> None:
+    watcher: Watcher = watching(Place.mapper(tmp_path))
+    (tmp_path / "sb-1").symlink_to("../dm-3")
+    assert seen.has(HintKind.MAPPER, "sb-1")
+    seen.forget()
+    (tmp_path / "sb-1").rename(tmp_path / "sb-2")
+    assert seen.has(HintKind.MAPPER, "sb-1")
+    assert seen.has(HintKind.MAPPER, "sb-2")
+    seen.forget()
+    (tmp_path / "sb-2").unlink()
+    assert seen.has(HintKind.MAPPER, "sb-2")
+    assert {Hint(source=watcher.name, kind=HintKind.MAPPER, name="sb-2")} == set(seen.hints)
+    assert watcher.unavailable == ""
+
+
+def test_writing_to_what_is_in_the_mapper_folder_is_no_hint(
+    tmp_path: Path, seen: Seen, watching: Watching
+) -> None:
+    (tmp_path / "control").touch()
+    watching(Place.mapper(tmp_path))
+    (tmp_path / "control").write_text("x")
+    assert not seen.has(HintKind.MAPPER, "control", within_s=QUIET_S)
+
+
+# --- specs --------------------------------------------------------------------------------------
+
+
+def test_a_spec_that_is_written_replaced_or_deleted_is_a_hint(
+    tmp_path: Path, seen: Seen, watching: Watching
+) -> None:
+    watching(Place.specs(tmp_path))
+    (tmp_path / "a.toml").write_text("x")
+    assert seen.has(HintKind.SPEC, "a.toml")
+    seen.forget()
+    (tmp_path / "a.toml.new").write_text("y")
+    (tmp_path / "a.toml.new").rename(tmp_path / "a.toml")
+    assert seen.has(HintKind.SPEC, "a.toml")
+    seen.forget()
+    (tmp_path / "a.toml").unlink()
+    assert seen.has(HintKind.SPEC, "a.toml")
+
+
+def test_a_spec_file_is_seen_however_often_an_editor_replaces_it(
+    tmp_path: Path, seen: Seen, watching: Watching
+) -> None:
+    spec = tmp_path / "disks.toml"
+    spec.write_text("x")
+    watching(Place.specs(spec))
+    for turn in range(3):
+        (tmp_path / ".swap").write_text(f"{turn}")
+        (tmp_path / ".swap").rename(spec)
+        assert seen.has(HintKind.SPEC, "disks.toml")
+        seen.forget()
+    spec.write_text("in place")
+    assert seen.has(HintKind.SPEC, "disks.toml")
+
+
+def test_the_neighbours_of_a_spec_file_are_no_hint(
+    tmp_path: Path, seen: Seen, watching: Watching
+) -> None:
+    (tmp_path / "disks.toml").write_text("x")
+    watching(Place.specs(tmp_path / "disks.toml"))
+    (tmp_path / "other.toml").write_text("x")
+    assert not seen.has(HintKind.SPEC, "other.toml", within_s=QUIET_S)
+    assert seen.hints == []
+
+
+def test_a_spec_file_that_is_made_later_is_seen(
+    tmp_path: Path, seen: Seen, watching: Watching
+) -> None:
+    watching(Place.specs(tmp_path / "disks.toml"))
+    (tmp_path / "disks.toml").write_text("x")
+    assert seen.has(HintKind.SPEC, "disks.toml")
+
+
+# --- the log ------------------------------------------------------------------------------------
+
+
+def test_a_commit_to_the_log_is_a_hint(tmp_path: Path, seen: Seen, watching: Watching) -> None:
+    database = sqlite3.connect(tmp_path / "byre.db", isolation_level=None)
+    database.execute("PRAGMA journal_mode=WAL")
+    database.execute("CREATE TABLE events (seq INTEGER)")
+    watching(Place.log(tmp_path))
+    (tmp_path / "base.img").write_text("a neighbour")
+    assert not seen.has(HintKind.LOG, "byre.db-wal", within_s=QUIET_S)
+    database.execute("INSERT INTO events VALUES (1)")
+    assert seen.has(HintKind.LOG, "byre.db-wal")
+    assert seen.kinds() == {HintKind.LOG}
+    database.close()
+
+
+def test_one_folder_may_be_watched_for_two_reasons(
+    tmp_path: Path, seen: Seen, watching: Watching
+) -> None:
+    link = tmp_path.parent / f"{tmp_path.name}.link"
+    link.symlink_to(tmp_path)
+    watching(Place.specs(tmp_path), Place.log(link))
+    (tmp_path / "byre.db-wal").write_text("x")
+    assert seen.has(HintKind.LOG, "byre.db-wal")
+    assert seen.has(HintKind.SPEC, "byre.db-wal")
+
+
+# --- losses, and folders that come and go -------------------------------------------------------
+
+
+def test_a_queue_that_overflows_means_look_at_everything(
+    tmp_path: Path, seen: Seen, watching: Watching, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watcher = watching(Place.specs(tmp_path))
+    read = Inotify.read
+
+    def overflow_first(inotify: Inotify) -> list[object]:
+        monkeypatch.setattr(Inotify, "read", read)
+        _overflow(tmp_path)
+        return list(read(inotify))
+
+    monkeypatch.setattr(Inotify, "read", overflow_first)
+    (tmp_path / "first").touch()
+    assert seen.has(HintKind.ALL, within_s=60)
+    assert _is_watched(tmp_path, seen, HintKind.SPEC)
+    assert watcher.unavailable == ""
+
+
+@pytest.mark.parametrize("kind", [HintKind.SPEC, HintKind.MAPPER])
+def test_a_folder_deleted_and_made_again_is_found_again(
+    tmp_path: Path, seen: Seen, watching: Watching, kind: HintKind
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    watching(Place.specs(folder) if kind is HintKind.SPEC else Place.mapper(folder))
+    for turn in ("once", "twice"):
+        shutil.rmtree(folder)
+        folder.mkdir()
+        assert seen.has(HintKind.ALL)
+        assert _is_watched(folder, seen, kind), turn
+        seen.forget()
+
+
+def test_a_folder_whose_parent_was_deleted_too_is_found_again(
+    tmp_path: Path, seen: Seen, watching: Watching
+) -> None:
+    folder = tmp_path / "parent" / "folder"
+    folder.mkdir(parents=True)
+    watching(Place.specs(folder))
+    shutil.rmtree(folder.parent)
+    time.sleep(QUIET_S)
+    seen.forget()
+    folder.mkdir(parents=True)
+    assert seen.has(HintKind.ALL)
+    assert _is_watched(folder, seen, HintKind.SPEC)
+
+
+def test_a_folder_moved_away_is_watched_no_more_and_its_successor_is(
+    tmp_path: Path, seen: Seen, watching: Watching
+) -> None:
+    folder = tmp_path / "specs"
+    folder.mkdir()
+    watching(Place.specs(folder))
+    folder.rename(tmp_path / "old")
+    folder.mkdir()
+    assert seen.has(HintKind.ALL)
+    assert _is_watched(folder, seen, HintKind.SPEC)
+    (tmp_path / "old" / "a.toml").touch()
+    assert not seen.has(HintKind.SPEC, "a.toml", within_s=QUIET_S)
+
+
+def test_a_folder_replaced_without_a_notice_is_found_out_in_time(
+    tmp_path: Path, seen: Seen, watching: Watching, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folders, "PRESENT_RECHECK_S", 0.1)
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "specs").symlink_to("a")
+    watching(Place.specs(tmp_path / "specs"))
+    (tmp_path / "new").symlink_to("b")
+    (tmp_path / "new").rename(tmp_path / "specs")
+    assert seen.has(HintKind.ALL)
+    assert _is_watched(tmp_path / "b", seen, HintKind.SPEC)
+
+
+# --- starting, stopping, failing ----------------------------------------------------------------
+
+
+def test_a_change_right_after_the_start_is_seen(
+    tmp_path: Path, seen: Seen, watching: Watching
+) -> None:
+    for turn in range(20):
+        watcher = watching(Place.specs(tmp_path))
+        (tmp_path / f"{turn}").touch()
+        assert seen.has(HintKind.SPEC, f"{turn}")
+        watcher.stop()
+
+
+def test_stopping_is_quick_and_final(tmp_path: Path, seen: Seen, watching: Watching) -> None:
+    watcher = watching(Place.specs(tmp_path))
+    begin_s = time.monotonic()
+    watcher.stop()
+    watcher.stop()
+    assert time.monotonic() - begin_s < STOP_S
+    (tmp_path / "a").touch()
+    assert not seen.has(HintKind.SPEC, "a", within_s=QUIET_S)
+
+
+def test_a_watcher_gives_its_descriptors_back(tmp_path: Path, watching: Watching) -> None:
+    watching(Place.specs(tmp_path)).stop()
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(5):
+        watching(Place.specs(tmp_path)).stop()
+    assert before == len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_without_inotify_the_watcher_says_why(tmp_path: Path, seen: Seen) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest_free = os.dup(0)
+    os.close(lowest_free)
+    watcher = FolderWatcher([Place.specs(tmp_path)], SystemClock())
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, hard))
+    try:
+        watcher.start(seen)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert "inotify cannot be used" in watcher.unavailable
+    assert "Too many open files" in watcher.unavailable
+    watcher.stop()
+
+
+def test_a_folder_that_may_not_be_watched_is_named_and_tried_again(
+    tmp_path: Path, seen: Seen, watching: Watching, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch_folder = Inotify.watch_folder
+
+    def refuse(_: Inotify, path: Path, __: Change) -> int:
+        raise OSError(28, f"watch {path}: No space left on device")
+
+    monkeypatch.setattr(Inotify, "watch_folder", refuse)
+    watcher = watching(Place.specs(tmp_path))
+    assert f"watch {tmp_path}: No space left on device" == watcher.unavailable
+    monkeypatch.setattr(Inotify, "watch_folder", watch_folder)
+    assert seen.has(HintKind.ALL)
+    assert watcher.unavailable == ""
+
+
+def test_an_idle_watcher_sleeps(tmp_path: Path, watching: Watching) -> None:
+    watching(Place.specs(tmp_path), Place.mapper(Path("/nowhere/mapper")))
+    before_s = time.process_time()
+    time.sleep(1.0)
+    assert time.process_time() - before_s < 0.2
+
+
+def test_too_many_places_are_refused(tmp_path: Path) -> None:
+    places = [Place.specs(tmp_path)] * (folders.PLACES_MAX + 1)
+    with pytest.raises(ValueError, match="places to watch"):
+        FolderWatcher(places, SystemClock())
+
+
+def test_a_place_is_an_absolute_path() -> None:
+    with pytest.raises(ValueError, match="not an absolute path"):
+        Place.specs(Path("specs"))
+
+
+def test_a_missing_place_is_found_within_a_bound() -> None:
+    assert folders.MISSING_RECHECK_S < folders.PRESENT_RECHECK_S
+    assert folders.MISSING_RECHECK_S < GIVE_UP_S
