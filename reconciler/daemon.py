@@ -32,6 +32,7 @@ from reconciler.workers import Workers
 from reconciler.workqueue import WorkQueue
 from statemachine.errors import ByreError
 from statemachine.machine import Desired, State
+from statemachine.projection import Record
 
 SETTLE_S: Final = 0.1
 """How long a spec folder must be quiet before it is read: editors write in several steps."""
@@ -142,7 +143,7 @@ class Daemon:
             self._disks, reconciler.reconcile, int(settings.workers), settled=self._tell
         )
         self._start_watchers()
-        self._byre.log.on_commit = self._wake_log
+        self._byre.log.on_commit = self._take_in
         for chore in (Chore.SPECS, Chore.RESYNC):
             self._chores.add(chore)
         workers.start()
@@ -262,7 +263,10 @@ class Daemon:
         else:
             self._wake_disks(self._index.find(hint.name))
 
-    def _wake_log(self) -> None:
+    def _take_in(self, moved: Sequence[Record]) -> None:
+        # At once, in the worker's thread: it looks at its disk once more after this, so a hint
+        # about a device that the index did not know yet is never missed.
+        self._index.update(moved)
         self._chores.add(Chore.LOG)
 
     def _wake_disks(self, names: Iterable[str]) -> None:

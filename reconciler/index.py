@@ -22,11 +22,18 @@ class Index:
         self._lock = threading.Lock()
         self._disks: defaultdict[str, set[str]] = defaultdict(set)
         self._things: dict[str, tuple[str, ...]] = {}
+        self._seqs: dict[str, int] = {}
 
     def update(self, records: Iterable[Record]) -> None:
-        """Take in the present records of some disks; what they had before is forgotten."""
+        """Take in records of some disks; what they had before is forgotten.
+
+        A record that is older than what is known changes nothing: two threads may tell.
+        """
         with self._lock:
             for record in records:
+                if record.seq < self._seqs.get(record.name, 0):
+                    continue
+                self._seqs[record.name] = record.seq
                 for thing in self._things.pop(record.name, ()):
                     self._disks[thing].discard(record.name)
                     if not self._disks[thing]:

@@ -73,8 +73,9 @@ class EventLog:
         self.boot_id = boot_id
         self.commits = 0
         """How many commits this object made; for benchmarks and tests."""
-        self.on_commit: Callable[[], None] = _nobody_listens
-        """Called after each commit of this object, in the committing thread; must be quick."""
+        self.on_commit: Callable[[Sequence[Record]], None] = _nobody_listens
+        """Called after each commit of this object with the records it moved, before `append`
+        returns; must be quick."""
         self._clock_ns = clock_ns
         self._writer = None if read_only else database.open_log(path, read_only=False)
         # Apart from the writer: what is not committed yet must not be read.
@@ -141,13 +142,14 @@ class EventLog:
         """Commit every waiting request in one transaction; runs under the commit lock."""
         with self._queue_lock:
             group, self._queue = self._queue, []
+        moved: list[Record] = []
         try:
             writer = self._writable()
             with database.told_apart(self.path), database.write_lock(writer):
                 batch = _Batch(writer, self.boot_id, self._clock_ns())
                 for request in group:
                     batch.place(request)
-                batch.write()
+                moved = batch.write()
             self.commits += 1
         except Exception as error:  # noqa: BLE001 - handed to every caller of the group
             for request in group:
@@ -159,7 +161,7 @@ class EventLog:
         finally:
             for request in group:
                 request.settled = True
-        self.on_commit()
+        self.on_commit(moved)
 
     # --- reading -----------------------------------------------------------------------------
 
@@ -217,8 +219,9 @@ class EventLog:
             check_hash(event)
 
 
-def _nobody_listens() -> None:
+def _nobody_listens(moved: Sequence[Record]) -> None:
     """Do nothing."""
+    del moved
 
 
 def _read_record(text: object) -> Record:
@@ -291,12 +294,13 @@ class _Batch:
         else:
             self._events += request.stored
 
-    def write(self) -> None:
-        """Write all placed events and the records they moved."""
+    def write(self) -> list[Record]:
+        """Write all placed events and the records they moved; returns these records."""
         self._connection.executemany(_INSERT_EVENT, [event.columns() for event in self._events])
-        moved = {event.disk for event in self._events}
-        rows = [_disk_row(record) for name in moved if (record := self._records.get(name))]
-        self._connection.executemany(_UPSERT_DISK, rows)
+        names = dict.fromkeys(event.disk for event in self._events)
+        moved = [record for name in names if (record := self._records.get(name))]
+        self._connection.executemany(_UPSERT_DISK, map(_disk_row, moved))
+        return moved
 
     def _place(self, new: NewEvent) -> Event:
         record = self._record(new.disk)

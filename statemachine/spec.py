@@ -21,10 +21,15 @@ import attrs
 from statemachine.errors import SpecError
 from statemachine.machine import Desired
 from statemachine.names import NAME_RULE, DiskName, disk_name
+from statemachine.units import CHUNK_BYTES, LARGEST_BYTES, Bytes, UnitError
 
 PATH_LENGTH_MAX: Final = 4095  # PATH_MAX of linux/limits.h, less the final NUL
 DISKS_MAX: Final = 100_000
 """How many disks one set may hold; a bound, so that a runaway generator is told early."""
+COW_BYTES_MIN: Final = 2**20
+"""The smallest `cow_size`: below it a CoW is full before anybody can look."""
+BUSY_TIMEOUT_S_MAX: Final = 86_400.0
+BUSY_TIMEOUT_S: Final = 60.0
 
 E = TypeVar("E", bound=enum.StrEnum)
 
@@ -37,6 +42,15 @@ class DriverChoice(enum.StrEnum):
     CLONE = "clone"
 
 
+class OnBusy(enum.StrEnum):
+    """What becomes of a pause or a removal when somebody still has the disk open too long."""
+
+    WAIT = "wait"
+    """Go on waiting for the last holder, however long it takes."""
+    FAIL = "fail"
+    """Give up and leave the disk as it is, until somebody asks again."""
+
+
 @attrs.frozen(kw_only=True)
 class DiskSpec:
     """One wanted disk. Paths are absolute."""
@@ -46,6 +60,13 @@ class DiskSpec:
     state: Desired = Desired.LIVE
     link: Path | None = None
     driver: DriverChoice = DriverChoice.AUTO
+    cow_size: Bytes | None = None
+    """How large the CoW file begins; None for one that a full rewrite never overflows."""
+    cow_max: Bytes | None = None
+    """How far it may be grown; None for as far as a full rewrite needs."""
+    on_busy: OnBusy = OnBusy.WAIT
+    busy_timeout_s: float = BUSY_TIMEOUT_S
+    """After so many seconds in use `on_busy` decides."""
 
     def to_data(self) -> dict[str, str]:
         """Return plain data that `from_data` reads back; what the log keeps."""
@@ -57,6 +78,14 @@ class DiskSpec:
         }
         if self.link is not None:
             data["link"] = str(self.link)
+        for field in ("cow_size", "cow_max"):
+            size: Bytes | None = getattr(self, field)
+            if size is not None:
+                data[field] = str(size.count)
+        if self.on_busy is not OnBusy.WAIT:
+            data["on_busy"] = self.on_busy.value
+        if self.busy_timeout_s != BUSY_TIMEOUT_S:
+            data["busy_timeout_s"] = repr(self.busy_timeout_s)
         return data
 
     @classmethod
@@ -68,6 +97,10 @@ class DiskSpec:
             state=Desired(data["state"]),
             link=Path(data["link"]) if "link" in data else None,
             driver=DriverChoice(data["driver"]),
+            cow_size=Bytes(int(data["cow_size"])) if "cow_size" in data else None,
+            cow_max=Bytes(int(data["cow_max"])) if "cow_max" in data else None,
+            on_busy=OnBusy(data.get("on_busy", OnBusy.WAIT)),
+            busy_timeout_s=float(data.get("busy_timeout_s", BUSY_TIMEOUT_S)),
         )
 
 
@@ -213,9 +246,24 @@ class _Reader:
         state = self._choice(table, "state", Desired, Desired.LIVE)
         link = self._path(table, "link", required=False)
         driver = self._choice(table, "driver", DriverChoice, DriverChoice.AUTO)
+        cow_size, cow_max = self._size(table, "cow_size"), self._size(table, "cow_max")
+        if cow_size is not None and cow_max is not None and cow_max < cow_size:
+            self._note("cow_max", str(table["cow_max"]), f"at least cow_size, {cow_size}")
+        on_busy = self._choice(table, "on_busy", OnBusy, OnBusy.WAIT)
+        busy_timeout_s = self._seconds(table, "busy_timeout_s", BUSY_TIMEOUT_S)
         if len(self.faults) > before or name is None or base is None:
             return None
-        return DiskSpec(name=name, base=base, state=state, link=link, driver=driver)
+        return DiskSpec(
+            name=name,
+            base=base,
+            state=state,
+            link=link,
+            driver=driver,
+            cow_size=cow_size,
+            cow_max=cow_max,
+            on_busy=on_busy,
+            busy_timeout_s=busy_timeout_s,
+        )
 
     def _name(self, table: Mapping[str, object]) -> DiskName | None:
         try:
@@ -240,6 +288,28 @@ class _Reader:
             return None
         return path
 
+    def _size(self, table: Mapping[str, object], field: str) -> Bytes | None:
+        """Read a size in bytes or with a suffix, rounded up to whole chunks."""
+        if field not in table:
+            return None
+        try:
+            size = _bytes_of(table[field])
+            if size.count >= COW_BYTES_MIN:
+                return Bytes(-(-size.count // CHUNK_BYTES) * CHUNK_BYTES)
+        except UnitError:
+            pass
+        least, most = Bytes(COW_BYTES_MIN), Bytes(LARGEST_BYTES)
+        self._note(field, table[field], f"bytes, or text such as '64MiB'; {least} to {most}")
+        return None
+
+    def _seconds(self, table: Mapping[str, object], field: str, default: float) -> float:
+        found = table.get(field, default)
+        if isinstance(found, int | float) and not isinstance(found, bool):
+            if 0 <= found <= BUSY_TIMEOUT_S_MAX:
+                return float(found)
+        self._note(field, found, f"seconds, 0 to {BUSY_TIMEOUT_S_MAX:.0f}")
+        return default
+
     def _choice(self, table: Mapping[str, object], field: str, kind: type[E], default: E) -> E:
         text = table.get(field, default.value)
         for member in kind:
@@ -256,4 +326,12 @@ class _Reader:
         )
 
 
-_FIELDS: Final = ("name", "base", "state", "link", "driver")
+def _bytes_of(found: object) -> Bytes:
+    if isinstance(found, str):
+        return Bytes.parse(found)
+    if isinstance(found, int):
+        return Bytes(found)
+    raise UnitError(f"{found!r:.80} is no size")
+
+
+_FIELDS: Final = tuple(field.name for field in attrs.fields(DiskSpec))

@@ -19,6 +19,7 @@ import attrs
 
 SECTOR_BYTES = 512
 CHUNK_SECTORS = 8  # "P 8" in our dm table: 4 KiB chunks
+CHUNK_BYTES = CHUNK_SECTORS * SECTOR_BYTES
 LARGEST_BYTES = 2**63 - SECTOR_BYTES
 
 _SUFFIX = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40, "p": 2**50}
