@@ -50,6 +50,10 @@ test-vm *ARGS:
 coverage:
     rm -f "$COVERAGE_FILE" && coverage report --keep-combined
 
+# Fuzz every reader for a while each, one after the other:  just fuzz 300 store events
+fuzz SECONDS="60" *TARGETS:
+    python -m tests.fuzz --seconds "$@"
+
 # Write the generated pages anew
 docs:
     python docs/generate.py

@@ -48,11 +48,19 @@ MEANINGS: Final[dict[str, dict[str, str]]] = {
         "undone": "what this attempt had changed and took back, last change first",
         "not_undone": "what could not be taken back, with the reason",
     },
-    "DriftDetected": {"differences": "what the kernel shows, in words"},
+    "DriftDetected": {
+        "differences": "what the kernel shows, in words",
+        "cow_path": "where that file is",
+    },
     "CowThresholdCrossed": {
         "percent": "the level",
         "used_bytes": "what is used of the exception store",
         "capacity_bytes": "its size",
+    },
+    "CowGrown": {
+        "from_bytes": "its size before",
+        "to_bytes": "its size now",
+        "used_bytes": "what was used of the exception store",
     },
     "OrphanFound": {
         "kind": "`dm`, `loop`, `file` or `link`",

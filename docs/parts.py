@@ -249,7 +249,7 @@ def api() -> str:
         found.append(
             f"### `{name}`\n\n```python\n{name}{_signature(method)}\n```\n\n{_doc(method)}"
         )
-    found.append(f"## `Waited`\n\n{_fields(_classes('reconciler/api.py')['Waited'])}")
+    found.append(f"## `Waited`\n\n{_fields(_classes('reconciler/outcome.py')['Waited'])}")
     return "\n\n".join(found)
 
 

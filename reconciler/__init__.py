@@ -11,7 +11,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from reconciler.api import Byre, Waited
+    from reconciler.api import Byre
+    from reconciler.outcome import Waited
 
 __all__ = ["Byre", "Waited"]
 

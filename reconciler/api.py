@@ -22,7 +22,7 @@ from typing import Final, Self
 
 import attrs
 
-from reconciler import observe
+from reconciler import observe, stateroot
 from reconciler.bases import BaseLoops
 from reconciler.clock import Clock, SystemClock
 from reconciler.config import Root, Settings
@@ -30,6 +30,7 @@ from reconciler.declare import Declared, Declarer
 from reconciler.drivers.port import View
 from reconciler.kernel.port import Kernel
 from reconciler.lock import RootLock
+from reconciler.outcome import Waited, failed_for_good, is_gone, is_there
 from reconciler.reconcile import Reconciler
 from reconciler.requester import this_process
 from reconciler.specs import Sourced
@@ -40,9 +41,10 @@ from statemachine import history
 from statemachine.errors import DeadlinePassed, NoSuchDisk, RootBusy
 from statemachine.eventlog import EventLog
 from statemachine.events import Event, EventType
-from statemachine.machine import LIVE, Desired, State, Trigger, is_met
+from statemachine.machine import Desired, Trigger
 from statemachine.projection import Record
-from statemachine.spec import DriverChoice, parse
+from statemachine.reserve import RESERVE_BYTES
+from statemachine.spec import BUSY_TIMEOUT_S, DriverChoice, OnBusy, parse
 
 FOLLOW_S: Final = 0.5
 """How often a waiting process looks whether the reconciler that works for it is still there."""
@@ -52,34 +54,20 @@ IDLE_S: Final = 0.01
 """How long a process that works itself rests between looks at what is still missing."""
 
 
-@attrs.frozen(kw_only=True)
-class Waited:
-    """How waiting for one disk ended."""
-
-    record: Record
-    exit_code: int
-    """0: it is there. 1 or 4: it failed until something changes. 5: the deadline passed."""
-    message: str = ""
-    hint: str = ""
-
-    @property
-    def is_there(self) -> bool:
-        """Whether the disk is what was desired."""
-        return self.exit_code == 0
-
-
 class Byre:
     """An open root. Close it, or use it as a context manager.
 
     Args:
         root: the state root; by default BYRE_ROOT, /var/lib/byre as root, the XDG folder else.
         kernel: what is changed; by default this host's.
-        settings: bounds and delays of the reconciling done here.
+        settings: bounds and delays of the reconciling done here; by default the root's own.
         read_only: only questions; the root must exist.
         clock: for delays and deadlines.
+        reserve_bytes: how much room is kept beside the log for when there is none; 0 for none.
 
     Raises:
         LogUnavailable, LogDamaged, RefusedError: see `statemachine.eventlog.EventLog`.
+        UnsafePath: another user can write to the root; see `reconciler.stateroot`.
     """
 
     def __init__(
@@ -90,15 +78,22 @@ class Byre:
         settings: Settings | None = None,
         read_only: bool = False,
         clock: Clock | None = None,
+        reserve_bytes: int = RESERVE_BYTES,
     ) -> None:
         self.root = Root(root) if root else Root.from_environment(os.environ, uid=os.getuid())
         self.kernel = kernel or _this_host()
-        self.settings = settings or Settings()
         self.clock = clock or SystemClock()
         boot_id = self.kernel.boot_id()
+        if not read_only:
+            stateroot.secure(self.root)
         self.log = EventLog(
-            self.root.log, boot_id=boot_id, read_only=read_only, clock_ns=self.clock.now_ns
+            self.root.log,
+            boot_id=boot_id,
+            read_only=read_only,
+            clock_ns=self.clock.now_ns,
+            reserve_bytes=reserve_bytes,
         )
+        self.settings = settings or Settings.read(self.root.config)
         self.lock = RootLock(self.root.lock)
 
     def close(self) -> None:
@@ -127,12 +122,17 @@ class Byre:
         state: Desired = Desired.LIVE,
         link: Path | str | None = None,
         driver: DriverChoice = DriverChoice.AUTO,
+        cow_size: int | str | None = None,
+        cow_max: int | str | None = None,
+        on_busy: OnBusy = OnBusy.WAIT,
+        busy_timeout_s: float = BUSY_TIMEOUT_S,
         reason: str = "",
     ) -> Declared:
         """Declare one disk; idempotent. See `Declarer.apply` for what is raised."""
-        table = {"name": name, "base": str(base), "state": str(state), "driver": str(driver)}
-        if link is not None:
-            table["link"] = str(link)
+        table: dict[str, object] = {"name": name, "base": str(base), "state": str(state)}
+        table |= {"driver": str(driver), "on_busy": str(on_busy), "busy_timeout_s": busy_timeout_s}
+        given = {"link": link and str(link), "cow_size": cow_size, "cow_max": cow_max}
+        table |= {field: value for field, value in given.items() if value is not None}
         [spec] = parse({"disk": [table]}, source="the call", folder=Path.cwd())
         return self.apply([Sourced("the call", spec)], reason=reason)[0]
 
@@ -158,6 +158,7 @@ class Byre:
             self.kernel,
             by=this_process(),
             device_prefix=self.settings.device_prefix,
+            link_roots=self.settings.link_roots,
             reason=reason,
         )
 
@@ -177,17 +178,28 @@ class Byre:
     def look(self, record: Record) -> tuple[View, observe.Choice]:
         """Look at a disk in the kernel, as a pass would; changes nothing."""
         return observe.look(
-            self.kernel, BaseLoops(self.kernel, self.log.root_id), self.root, record
+            self.kernel,
+            BaseLoops(self.kernel, self.log.root_id),
+            self.root,
+            record,
+            self.settings,
         )
 
-    def reconciler(self) -> Reconciler:
-        """Return a reconciler for this root, ready to work; the lock must be held."""
+    def reconciler(self, *, is_watched: bool = False) -> Reconciler:
+        """Return a reconciler for this root, ready to work; the lock must be held.
+
+        Args:
+            is_watched: whether watchers wake it; without them what blocks is looked at more often.
+        """
         assert self.lock.is_held, "only the holder of the root's lock may reconcile"
+        settings = self.settings
+        if not is_watched:
+            settings = attrs.evolve(settings, blocked_poll_cap_s=settings.blocked_poll_s)
         reconciler = Reconciler(
             self.log,
             self.kernel,
             self.root,
-            settings=self.settings,
+            settings=settings,
             clock=self.clock,
             random=random.random,
         )
@@ -225,8 +237,10 @@ class Byre:
 
         Raises:
             RootBusy: another reconciler has this root.
+            LogDamaged: nothing was changed.
         """
         with self.lock:
+            history.prove(self.log)
             reconciler = self.reconciler()
             names = [r.name for r in self.log.records() if not (is_gone(r) and is_there(r))]
             return _Waiting(self, names, timeout_s).work(reconciler)
@@ -310,6 +324,8 @@ class _Waiting:
             while (left_s := self._left_s()) > 0 and self._is_due(names, tried):
                 queue.wait_idle(min(left_s, FOLLOW_S))
                 byre.clock.sleep_s(min(left_s, IDLE_S))
+                if workers.damage is not None:
+                    raise workers.damage
         finally:
             queue.shut_down(drain=False)
             workers.join()
@@ -328,43 +344,20 @@ class _Waiting:
             return failed
         failure = record.failure
         why = f": {failure.message}" if failure else ""
+        if record.frozen is not None:
+            why = f", and frozen: {record.frozen.message}"
         return Waited(
             record=record,
             exit_code=DeadlinePassed.exit_code,
             message=f"still {record.state}, not {record.desired}{why}",
-            hint=failure.hint if failure else "`byre explain` says what it waits for",
+            hint=failure.hint if failure else self._who_works(),
         )
 
-
-def is_there(record: Record) -> bool:
-    """Tell whether a disk is what is desired, with nothing in flight."""
-    wanted_link = record.wanted.link if record.state in LIVE else None
-    return (
-        is_met(record.state, record.desired)
-        and record.link == str(wanted_link or "")
-        and record.in_flight is None
-        and record.fault is None
-        and record.failure is None
-    )
-
-
-def is_gone(record: Record) -> bool:
-    """Tell whether a disk is removed, and nobody wants it back."""
-    return record.state is State.REMOVED and record.desired is Desired.REMOVED
-
-
-def failed_for_good(record: Record) -> Waited | None:
-    """Return why a disk will not get there until something changes; None if it still may."""
-    failure, fault = record.failure, record.fault
-    if fault is not None and record.desired is not Desired.REMOVED:
-        return Waited(
-            record=record, exit_code=fault.exit_code, message=fault.message, hint=fault.hint
-        )
-    if failure is None or failure.consequence != "permanent":
-        return None
-    return Waited(
-        record=record, exit_code=failure.exit_code, message=failure.message, hint=failure.hint
-    )
+    def _who_works(self) -> str:
+        """Name who has the root; it may be stopped, and then nothing goes on."""
+        holder = "" if self._byre.lock.is_held else self._byre.lock.holder()
+        explain = "`byre explain` says what it waits for"
+        return f"{holder} works on this root; {explain}" if holder else explain
 
 
 def _this_host() -> Kernel:

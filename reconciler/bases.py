@@ -70,12 +70,25 @@ class BaseLoops:
             if found is not None:
                 return found, False
             try:
-                loop = self._kernel.loop_attach(path, base, marker=self._marker, read_only=True)
+                loop = self._taken_back(base) or self._kernel.loop_attach(
+                    path, base, marker=self._marker, read_only=True
+                )
             except BaseException:
                 self._forget(disk, base)
                 raise
             self._numbers[_key(base)] = loop.number
             return loop, True
+
+    def _taken_back(self, base: FileIdentity) -> Loop | None:
+        """Return our loop on a base that was given up while a dm device still held it.
+
+        Somebody's `losetup -d` and our own giving back leave it with autoclear (kernel fact 11).
+        A second loop beside it would be one too many for as long as that device lives.
+        """
+        for loop in self._kernel.loops():
+            if self._is_mine(loop, base) and self._kernel.loop_keep(loop):
+                return self._kernel.loop(loop.number)
+        return None
 
     def release(self, disk: str, base: FileIdentity) -> bool:
         """Give up a disk's claim; detach the loop if it was the last one. Tells if it did.
@@ -120,8 +133,10 @@ class BaseLoops:
 
     def _is_ours(self, loop: Loop, base: FileIdentity) -> bool:
         # One with autoclear was given up and may vanish at any moment.
-        mine = loop.marker == self._marker and loop.read_only and not loop.autoclear
-        return mine and loop.backs(base)
+        return self._is_mine(loop, base) and not loop.autoclear
+
+    def _is_mine(self, loop: Loop, base: FileIdentity) -> bool:
+        return loop.marker == self._marker and loop.read_only and loop.backs(base)
 
     def _lock(self, base: FileIdentity) -> threading.Lock:
         with self._guard:

@@ -24,13 +24,16 @@ import structlog
 
 from reconciler import orphans, specs
 from reconciler.api import Byre
+from reconciler.guard import Guard
 from reconciler.index import Index
 from reconciler.reconcile import Reconciler, Settled
 from reconciler.watch.hint import Hint, HintKind, Watcher
 from reconciler.watch.linkfolders import LinkFolderWatcher
-from reconciler.workers import Workers
+from reconciler.watch.releases import ReleaseWatcher
+from reconciler.workers import AFTER_ERROR_S, Workers
 from reconciler.workqueue import WorkQueue
-from statemachine.errors import ByreError
+from statemachine import history
+from statemachine.errors import ByreError, LogDamaged, LogUnavailable
 from statemachine.machine import Desired, State
 from statemachine.projection import Record
 
@@ -70,14 +73,20 @@ class Daemon:
         self._byre = byre
         self._specs_path = specs_path
         self._links = LinkFolderWatcher()
-        self._watchers: tuple[Watcher, ...] = (*watchers, self._links)
+        self._releases = ReleaseWatcher(byre.clock)
+        self._watchers: tuple[Watcher, ...] = (*watchers, self._links, self._releases)
+        self._waits: dict[str, str] = {}
         self._disks: WorkQueue[str] = WorkQueue(byre.clock)
         self._chores: WorkQueue[Chore] = WorkQueue(byre.clock)
         self._index = Index()
+        self._guard = Guard(
+            byre.kernel, byre.root.cows, byre.settings, byre.clock, self._wake_disks_first
+        )
         self._seen_seq = 0
         self._rereads = 0
         self._why = "stopped"
         self._last_spec_error = ""
+        self._damage: LogDamaged | None = None
         self._log = structlog.get_logger("byre")
 
     def run(self) -> None:
@@ -85,12 +94,15 @@ class Daemon:
 
         Raises:
             RootBusy: another reconciler has this root.
-            LogUnavailable, LogDamaged: the log cannot be used; nothing was changed.
+            LogUnavailable: the log cannot be used; nothing was changed.
+            LogDamaged: at the start: nothing was changed. Later: nothing more was, and all disks
+                are as they were.
         """
         byre = self._byre
         byre.lock.acquire()
         try:
-            reconciler = byre.reconciler()
+            history.prove(byre.log)
+            reconciler = byre.reconciler(is_watched=True)
             reconciler.started(version=importlib.metadata.version("byre"))
             self._work(reconciler)
             reconciler.stopped(why=self._why)
@@ -140,9 +152,15 @@ class Daemon:
     def _work(self, reconciler: Reconciler) -> None:
         settings = self._byre.settings
         workers = Workers(
-            self._disks, reconciler.reconcile, int(settings.workers), settled=self._tell
+            self._disks,
+            reconciler.reconcile,
+            int(settings.workers),
+            settled=self._tell,
+            damaged=self._end_for,
         )
         self._start_watchers()
+        self._learn(self._byre.log.records())
+        self._guard.start()
         self._byre.log.on_commit = self._take_in
         for chore in (Chore.SPECS, Chore.RESYNC):
             self._chores.add(chore)
@@ -153,11 +171,19 @@ class Daemon:
                 pass
         finally:
             self._log.info("stopping after the transitions in flight", why=self._why)
+            self._guard.stop()
             self._disks.shut_down(drain=False)
             if not workers.join():
                 self._log.error("a transition in flight did not end; it is resumed at next start")
             for watcher in self._watchers:
                 watcher.stop()
+        if self._damage is not None:
+            raise self._damage
+
+    def _end_for(self, damage: LogDamaged) -> None:
+        """End because nothing that is recorded can be relied on; the kernel keeps the disks."""
+        self._damage = damage
+        self.stop("the log is damaged")
 
     def _next_chore(self) -> bool:
         """Do one chore; False when it was the last."""
@@ -168,8 +194,11 @@ class Daemon:
             if chore is Chore.STOP:
                 return False
             self._do(chore)
+        except LogDamaged as error:
+            self._end_for(error)
         except ByreError as error:
             self._log.error("chore failed", chore=chore.value, error=error.message, hint=error.hint)
+            self._chores.add_after(chore, AFTER_ERROR_S)
         finally:
             self._chores.done(chore)
         return True
@@ -188,7 +217,7 @@ class Daemon:
     def _resync(self) -> None:
         """Look at every disk; the safety net under every hint that was lost."""
         records = self._byre.log.records()
-        self._index.update(records)
+        self._learn(records)
         self._links.set_folders(self._index.link_folders())
         for record in records:
             if record.state is not State.REMOVED or record.desired is not Desired.REMOVED:
@@ -206,19 +235,22 @@ class Daemon:
             for orphan in orphans.newly_found(byre.log, ours):
                 byre.log.append([orphans.found_event(orphan)])
                 self._log.warning("orphan found", name=orphan.name, why=orphan.evidence)
+        except LogDamaged:
+            raise
         except ByreError as error:
             self._log.error("cannot look for orphans", error=error.message, hint=error.hint)
 
     def _read_log(self) -> bool:
         """Look at the disks that the log has news of, whoever wrote it; tells if it has any."""
         before = self._seen_seq
-        self._seen_seq, changed = self._byre.log.changed_since(before)
+        newest, changed = self._byre.log.changed_since(before)
         records = [record for name in changed if (record := self._byre.log.record(name))]
-        self._index.update(records)
+        self._learn(records)
         self._links.set_folders(self._index.link_folders())
         # What our own workers recorded needs no look; they look themselves until all is done.
         self._wake_disks(name for name, asked in changed.items() if asked)
-        return self._seen_seq != before
+        self._seen_seq = newest  # not before: a log that cannot be read now is read again
+        return newest != before
 
     def _read_specs(self) -> None:
         """Declare what the specs say; a faulty set changes nothing and is reported once."""
@@ -228,6 +260,8 @@ class Daemon:
             declared = self._byre.apply(
                 specs.read(str(self._specs_path)), reason=f"specs in {self._specs_path}"
             )
+        except (LogDamaged, LogUnavailable):
+            raise  # nothing is wrong with the specs: they are read again
         except ByreError as error:
             if error.message != self._last_spec_error:
                 for line in error.message.splitlines():
@@ -260,22 +294,39 @@ class Daemon:
         elif hint.kind is HintKind.LOG:
             self._rereads = REREADS
             self._chores.add(Chore.LOG)
+        elif hint.kind is HintKind.DISK:
+            self._wake_disks((hint.name,))
         else:
             self._wake_disks(self._index.find(hint.name))
+            self._releases.told(hint.name)
 
     def _take_in(self, moved: Sequence[Record]) -> None:
         # At once, in the worker's thread: it looks at its disk once more after this, so a hint
         # about a device that the index did not know yet is never missed.
-        self._index.update(moved)
+        self._learn(moved)
         self._chores.add(Chore.LOG)
+
+    def _learn(self, records: Sequence[Record]) -> None:
+        self._index.update(records)
+        self._guard.update(records)
+
+    def _wake_disks_first(self, names: Sequence[str]) -> None:
+        for name in reversed(names):
+            self._disks.add(name, first=True)
 
     def _wake_disks(self, names: Iterable[str]) -> None:
         for name in names:
             self._disks.add(name)
 
     def _tell(self, name: str, how: Settled) -> None:
-        """Say how a pass ended, when there is something to say."""
-        if how.again_s is not None:
+        """Say how a pass ended, when there is something to say, and watch whom it waits for."""
+        held, before = how.held, self._waits.pop(name, "")
+        if held is None:
+            self._releases.forget(name)
+        else:
+            self._waits[name] = how.why
+            self._releases.watch(name, Path(held.node), held.device, held.holders)
+        if how.again_s is not None and before != how.why:
             self._log.warning(
                 "not there yet", disk=name, why=how.why, again_s=round(how.again_s, 3)
             )

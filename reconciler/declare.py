@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Final
 
 import attrs
 
-from reconciler import specs
+from reconciler import busy, linkroots, specs
 from reconciler.kernel.port import Kernel
 from reconciler.specs import Sourced
 from statemachine import payloads
@@ -29,7 +30,7 @@ from statemachine.events import NewEvent
 from statemachine.machine import MEETS, Desired, State, Trigger, is_met, path, sources
 from statemachine.payloads import DiskDeclared, DiskRecovered, Requester
 from statemachine.projection import Record
-from statemachine.spec import DiskSpec, DriverChoice
+from statemachine.spec import DiskSpec, DriverChoice, SpecFault
 
 CONFLICTS_MAX: Final = 20
 """How often a declaration is decided again because somebody else appended meanwhile."""
@@ -58,6 +59,7 @@ class Declarer:
         kernel: is asked about bases; nothing is changed.
         by: who asks.
         device_prefix: what new disks' devices are named with.
+        link_roots: where links may be; none for anywhere.
         reason: why, in the words of whoever asks; recorded.
     """
 
@@ -68,12 +70,14 @@ class Declarer:
         *,
         by: Requester,
         device_prefix: str,
+        link_roots: Sequence[Path] = (),
         reason: str = "",
     ) -> None:
         self._log = log
         self._kernel = kernel
         self._by = by
         self._prefix = device_prefix
+        self._link_roots = tuple(link_roots)
         self._reason = reason.encode(errors="replace").decode()  # an argument may be no text
         self._correlation_id = secrets.token_hex(16)
 
@@ -88,7 +92,7 @@ class Declarer:
             One answer for each spec, then one for each pruned disk.
 
         Raises:
-            SpecError: bases that cannot be used, all of them named.
+            SpecError: bases that cannot be used and links where none may be, all of them named.
             RefusedError: a disk that cannot get there; nothing was recorded for any.
         """
         return self._decided(lambda: self._plan(wanted, prune=prune))
@@ -132,7 +136,7 @@ class Declarer:
 
     def _plan(self, wanted: Sequence[Sourced], *, prune: bool) -> list[tuple[str, NewEvent | None]]:
         answers: list[tuple[str, NewEvent | None]] = []
-        faults: list[str] = []
+        faults = [fault for each in wanted for fault in self._link_faults(each)]
         for each in wanted:
             try:
                 answers.append((each.spec.name, self._declaration(each)))
@@ -144,6 +148,20 @@ class Declarer:
         if prune:
             answers += self._pruned({each.spec.name for each in wanted})
         return answers
+
+    def _link_faults(self, each: Sourced) -> list[str]:
+        """Name a link that is not below one of the allowed folders."""
+        link = each.spec.link
+        if link is None or not linkroots.is_outside(self._kernel, link, self._link_roots):
+            return []
+        fault = SpecFault(
+            source=each.source,
+            disk=f"disk {each.spec.name!r}",
+            field="link",
+            found=str(link),
+            allowed=linkroots.allowed(self._link_roots),
+        )
+        return [str(fault)]
 
     def _refuse_taken_links(self, wanted: Sequence[Sourced]) -> None:
         """Refuse a link that a disk outside of this set has, or is about to have."""
@@ -226,7 +244,8 @@ class Declarer:
         record = self._known(name)
         desired = WANTS[trigger]
         if record.desired is desired and record.state is not State.REMOVED:
-            return name, None
+            # Asked again for what was given up because the disk was in use: it is waited anew.
+            return self._retried(name) if busy.has_given_up(record.failure) else (name, None)
         if is_met(record.state, desired) and record.desired is desired:
             return name, None
         going_to = MEETS[record.desired]

@@ -20,13 +20,14 @@ from typing import Final, TextIO
 import attrs
 import structlog
 
-from reconciler.api import Byre, Waited
+from reconciler.api import Byre
 from reconciler.config import Settings
 from reconciler.daemon import Daemon
 from reconciler.demotools import DemoFailed, Writer, digest, dm_names, leftovers, make_base, unmount
 from reconciler.kernel.linux import LinuxKernel
 from reconciler.kernel.port import Capabilities
 from reconciler.logs import LogFormat, configure
+from reconciler.outcome import Waited
 from reconciler.watch.dmevents import DmEventWatcher
 from reconciler.watch.folders import FolderWatcher, Place
 from reconciler.watch.uevents import UeventWatcher

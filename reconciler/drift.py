@@ -28,6 +28,8 @@ def judge(record: Record, seen: Appraisal) -> Drift | None:
         puts right anyway. A fault is not a drift: the caller looks at `seen.fault` first.
     """
     state = record.state
+    if is_behind(record, seen):
+        return _drift(Trigger.FIND, "it has data that the log does not know of")
     if state in LIVE:
         return _of_live(record, seen)
     if state is State.ATTACHED:
@@ -35,6 +37,15 @@ def judge(record: Record, seen: Appraisal) -> Drift | None:
     if state is State.PAUSED:
         return _of_paused(record, seen)
     return None
+
+
+def is_behind(record: Record, seen: Appraisal) -> bool:
+    """Tell whether the kernel is ahead of the log: an older copy of the log was put back.
+
+    Before its first life a disk has no data, and what makes it writes its file to the log before
+    it goes live. So data that the log has not heard of was made in a future that the log lost.
+    """
+    return record.state is State.ABSENT and seen.is_unheard_of
 
 
 def _of_live(record: Record, seen: Appraisal) -> Drift | None:

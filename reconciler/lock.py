@@ -7,12 +7,15 @@ May be imported by daemon, the API and cli.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import stat
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from statemachine import lockholders
 from statemachine.errors import LogUnavailable, RootBusy
 
 
@@ -31,7 +34,7 @@ class RootLock:
         """Take the lock or fail at once.
 
         Raises:
-            RootBusy: another reconciler has it; its pid is named.
+            RootBusy: another reconciler has it; its pid and command are named.
             LogUnavailable: the file cannot be made: read-only, full, or no privilege.
         """
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -41,18 +44,24 @@ class RootLock:
             msg = f"{self._path}: {error.strerror}"
             raise LogUnavailable(msg, hint="choose another state root with --root") from error
         try:
+            _refuse_another_file(descriptor)
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         except BlockingIOError as error:
-            holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
+            pid = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
             os.close(descriptor)
-            msg = f"another reconciler is at work on {self._path.parent} (pid {holder})"
+            holder = self.holder() or f"pid {pid}"
+            msg = f"another reconciler is at work on {self._path.parent}: {holder}"
             raise RootBusy(msg, hint="stop it first, or choose another --root") from error
         except OSError as error:
             os.close(descriptor)
             raise LogUnavailable(f"{self._path}: {error.strerror}") from error
         self._descriptor = descriptor
+
+    def holder(self) -> str:
+        """Return which other process has the lock, in words, for people; "" if none is seen."""
+        return "; ".join(lockholders.holders(self._path))
 
     def try_acquire(self) -> bool:
         """Take the lock if it is free; True when it is ours."""
@@ -86,3 +95,10 @@ class RootLock:
         traceback: TracebackType | None,
     ) -> None:
         self.release()
+
+
+def _refuse_another_file(descriptor: int) -> None:
+    """Refuse what was planted before the first start: the lock's file is truncated."""
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
+        raise OSError(errno.EINVAL, "it is no regular file, or has another name as well")

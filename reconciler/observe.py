@@ -12,7 +12,7 @@ from typing import Final
 import attrs
 
 from reconciler.bases import BaseLoops
-from reconciler.config import Root
+from reconciler.config import Root, Settings
 from reconciler.drivers.clone import Clone
 from reconciler.drivers.dm_snapshot import DmSnapshot
 from reconciler.drivers.port import Appraisal, Driver, Ground, Shape, View
@@ -51,8 +51,10 @@ def choose(record: Record, capabilities: Capabilities) -> Choice:
     return Choice(driver, "", driver.unavailable(capabilities))
 
 
-def look(kernel: Kernel, bases: BaseLoops, root: Root, record: Record) -> tuple[View, Choice]:
-    """Look at one disk.
+def look(
+    kernel: Kernel, bases: BaseLoops, root: Root, record: Record, settings: Settings
+) -> tuple[View, Choice]:
+    """Look at one disk, and at the ground it stands on.
 
     Returns:
         The view that `plan.decide` decides upon, and the driver's choice.
@@ -60,7 +62,14 @@ def look(kernel: Kernel, bases: BaseLoops, root: Root, record: Record) -> tuple[
     Raises:
         ActionError: a question to the kernel failed.
     """
-    ground = Ground(root=root, boot_id=kernel.boot_id(), capabilities=kernel.capabilities())
+    free = kernel.free_space(root.cows)
+    ground = Ground(
+        root=root,
+        boot_id=kernel.boot_id(),
+        capabilities=kernel.capabilities(),
+        space=settings.watermarks.judge(available=free.available, total=free.total),
+        cow_levels=settings.cow_levels,
+    )
     choice = choose(record, ground.capabilities)
     cow = Path(record.cow_path) if record.cow_path else choice.driver.cow_path(record, ground)
     if choice.unavailable and record.state is State.ABSENT and record.in_flight is None:
@@ -90,6 +99,7 @@ def world(observed: ObservedDisk, capabilities: Capabilities) -> str:
         observed.cow_header,
         dm and (dm.name, dm.uuid, dm.device, dm.live, dm.suspended, dm.table),
         observed.node,
+        observed.device_node,
         observed.link,
         capabilities,
     )

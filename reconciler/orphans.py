@@ -7,7 +7,7 @@ of the reconciler takes care of.
 
 `look` asks the kernel, `find` judges (pure), `newly_found` compares with the log (reads only).
 Nothing is changed here: that takes a person's word, see `reconciler.resolve`.
-May be imported by resolve, daemon and cli.
+May be imported by adoption, resolve, daemon and cli.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ PAGE_EVENTS: Final = 1000
 _COW_NAME: Final = re.compile(r"\.?([0-9a-f]{32})-([1-9][0-9]{0,9})\.(cow|img)(\.byre-partial)?")
 """What `Root.cow` makes, and what an interrupted copy of a base leaves (`kernel.clone`)."""
 _ELSEWHERE: Final = "it belongs to another byre root"
-_DELETED: Final = " (deleted)"
+DELETED: Final = " (deleted)"
 """What the kernel puts behind the path of a file without a name (d_path in fs/d_path.c)."""
 _HOLDS_BASE: Final = LIVE | {State.ATTACHED}
 
@@ -62,7 +62,7 @@ class Orphan:
     identity: str
     evidence: str
     since: int | None = None
-    """UTC in ns: when a file was last written, or when its disk was removed; None if unknown."""
+    """UTC in ns: when its disk came to rest, or its data was last written; None if unknown."""
     owner: DmUuid | None = None
     elsewhere: str = ""
     """The CoW file of a device that shows that it belongs to another root."""
@@ -205,7 +205,7 @@ class _Judge:
                 name=line.name,
                 identity=line.uuid,
                 evidence=_with_data(why, elsewhere),
-                since=self._since(owner),
+                since=self._since(owner) or self._written(self._below(device)),
                 owner=owner,
                 elsewhere=elsewhere,
                 dm=device,
@@ -232,7 +232,7 @@ class _Judge:
                 name=f"loop{loop.number}",
                 identity=f"{loop.marker} on {loop.backing_device}:{loop.backing_inode}",
                 evidence=why,
-                since=self._since(owner) if owner else None,
+                since=(self._since(owner) if owner else None) or self._written(loop),
                 owner=owner,
                 elsewhere=elsewhere,
                 loop=loop,
@@ -288,18 +288,25 @@ class _Judge:
 
     def _elsewhere(self, owner: DmUuid, device: DmDevice | None) -> str:
         """Return the CoW file of a device of unknown disk if it lies in another root."""
-        if owner.disk_id in self._by_id or device is None or device.table is None:
-            return ""
-        minor = device.table.cow.minor
-        below = [loop for loop in self._sight.loops if loop.number == minor]
-        return self._abroad(below[0]) if below else ""
+        below = self._below(device)
+        return self._abroad(below) if below and owner.disk_id not in self._by_id else ""
+
+    def _below(self, device: DmDevice | None) -> Loop | None:
+        """Return the loop that a device's data goes to."""
+        number = device.table.cow if device is not None and device.table is not None else None
+        return next((loop for loop in self._sight.loops if loop.device == number), None)
+
+    def _written(self, loop: Loop | None) -> int | None:
+        """Return when a loop's file in this root was last written."""
+        files = self._sight.files.values() if loop is not None else ()
+        return next((file.mtime_ns for file in files if loop and loop.backs(file)), None)
 
     def _abroad(self, loop: Loop) -> str:
         """Return the path of a loop's file if that exists and is not in this root."""
         here = {(file.device, file.inode) for file in self._sight.files.values()}
         if (loop.backing_device, loop.backing_inode) in here:
             return ""
-        gone = loop.backing_path.endswith(_DELETED)
+        gone = loop.backing_path.endswith(DELETED)
         return "" if gone or loop.backing_path.startswith(self._cows) else loop.backing_path
 
     def _has_base_user(self, loop: Loop) -> bool:
@@ -339,7 +346,7 @@ def _dm_names(kernel: Kernel) -> tuple[DmName, ...]:
     try:
         return kernel.dm_names()
     except ActionError as error:
-        if error.errno in (errno.EACCES, errno.EPERM):
+        if error.errno in (errno.EACCES, errno.EPERM, errno.ENOENT):
             return ()
         raise
 

@@ -10,6 +10,7 @@ import attrs
 from reconciler import drift
 from reconciler.actions import Action
 from reconciler.drivers.port import View
+from reconciler.protect import Protection, protect
 from statemachine.machine import (
     Desired,
     State,
@@ -66,17 +67,17 @@ class Move:
     resumes: int | None = None
 
 
-Step = Rest | NoteDrift | NoteFault | NextGeneration | Move
+Step = Rest | NoteDrift | NoteFault | NextGeneration | Protection | Move
 
 
 def decide(view: View) -> Step:
     """Return the one next step for a disk.
 
-    In this order: finish what was begun, respect a fault, note what differs, then take the first
-    edge of the shortest path to what is desired.
+    In this order: finish what was begun, respect a fault, protect what is live, note what
+    differs, then take the first edge of the shortest path to what is desired.
     """
     record = view.record
-    if record.in_flight is not None:
+    if record.in_flight is not None and not drift.is_behind(record, view.seen):
         return _resume(view, record.in_flight.trigger, record.in_flight.seq)
     if record.state is State.REMOVED:
         if record.desired is Desired.REMOVED:
@@ -84,6 +85,9 @@ def decide(view: View) -> Step:
         return NextGeneration()
     if record.desired is not Desired.REMOVED and (step := _fault(view)) is not None:
         return step
+    protection = protect(view)
+    if protection is not None:
+        return protection
     found = drift.judge(record, view.seen)
     if found is not None:
         target = fire(record.name, record.state, found.trigger)
@@ -125,7 +129,8 @@ def _fault(view: View) -> Step | None:
 def _towards_desired(view: View) -> Step:
     record = view.record
     if is_met(record.state, record.desired):
-        return Rest(why=f"it is {record.state}, as desired")
+        frozen = f", and frozen: {record.frozen.message}" if record.frozen else ", as desired"
+        return Rest(why=f"it is {record.state}{frozen}")
     trigger = next_trigger(record.state, record.desired)
     if trigger is None:
         return Rest(why=f"no way leads from {record.state} to {record.desired}")

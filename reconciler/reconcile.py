@@ -18,9 +18,9 @@ from typing import Final
 
 import attrs
 
-from reconciler import observe, plan, recording, specs
+from reconciler import busy, observe, plan, recording, specs
 from reconciler.act import Failed, act
-from reconciler.actions import MakeFolder, Scene, in_use
+from reconciler.actions import MakeFolder, Scene
 from reconciler.backoff import Backoff
 from reconciler.bases import BaseLoops
 from reconciler.clock import Clock
@@ -28,6 +28,8 @@ from reconciler.config import Root, Settings
 from reconciler.drivers.port import View
 from reconciler.folders import MadeFolders
 from reconciler.kernel.port import Kernel
+from reconciler.protect import NO_SPACE, Freeze, Grow, NoteLevel, Thaw, no_room
+from reconciler.protector import Protector
 from reconciler.recording import HOLDS_BASE
 from statemachine import payloads
 from statemachine.errors import (
@@ -35,13 +37,12 @@ from statemachine.errors import (
     BlockedError,
     PermanentError,
     SpecError,
-    TransientError,
     VersionConflict,
 )
 from statemachine.eventlog import EventLog
 from statemachine.events import EventType
 from statemachine.machine import LIVE, Trigger
-from statemachine.names import HOST, DmUuid
+from statemachine.names import HOST
 from statemachine.observed import FileIdentity
 from statemachine.projection import Record
 
@@ -57,6 +58,8 @@ class Settled:
 
     again_s: float | None
     why: str
+    held: busy.Held | None = None
+    """Whom it waits for, when it is in use: whose letting go is worth another look."""
 
 
 class Reconciler:
@@ -87,6 +90,7 @@ class Reconciler:
         self.settings = settings
         self.bases = BaseLoops(kernel, log.root_id)
         self._folders = MadeFolders()
+        self._protector = Protector(kernel, self._append, clock.now_ns)
         self._clock = clock
         self._random = random
         self._backoff = Backoff(
@@ -158,7 +162,7 @@ class Reconciler:
 
     def _step(self, record: Record) -> Settled | None:
         """Take one step; None when the disk should be looked at again at once."""
-        view, choice = observe.look(self.kernel, self.bases, self.root, record)
+        view, choice = self._look(record)
         step = plan.decide(view)
         if isinstance(step, plan.Rest):
             return Settled(again_s=None, why=step.why)
@@ -167,12 +171,18 @@ class Reconciler:
             return Settled(again_s=None, why=step.message)
         if isinstance(step, plan.NextGeneration):
             return self._next_generation(record)
+        if isinstance(step, Grow | Freeze | Thaw | NoteLevel):
+            self._protector.do(view, step)
+            return None
         if isinstance(step, plan.NoteDrift):
             if step.trigger is not Trigger.REPAIR:
-                self._note_drift(record, step)
+                self._note_drift(view, choice, step)
                 return None
             return self._repair(view, choice, step)
         return self._held_back(view, step) or self._transition(view, choice, step)
+
+    def _look(self, record: Record) -> tuple[View, observe.Choice]:
+        return observe.look(self.kernel, self.bases, self.root, record, self.settings)
 
     def _repair(self, view: View, choice: observe.Choice, step: plan.NoteDrift) -> Settled | None:
         move = plan.repair(view, step.differences)
@@ -181,20 +191,13 @@ class Reconciler:
             return held
         failure = view.record.failure
         if failure is None or failure.trigger is not Trigger.REPAIR:
-            view = attrs.evolve(view, record=self._note_drift(view.record, step))
+            view = attrs.evolve(view, record=self._note_drift(view, choice, step))
         return self._transition(view, choice, move)
 
-    def _note_drift(self, record: Record, step: plan.NoteDrift) -> Record:
-        rebooted = record.boot_id != self.kernel.boot_id()
-        payload = payloads.DriftDetected(
-            trigger=step.trigger,
-            source=step.source,
-            target=step.target,
-            differences=step.differences,
-            cause="reboot" if rebooted and step.trigger is Trigger.LOSE else "",
-        )
-        self._append(record, payload)
-        if step.trigger is Trigger.FIND:
+    def _note_drift(self, view: View, choice: observe.Choice, step: plan.NoteDrift) -> Record:
+        record = view.record
+        self._append(record, recording.drifted(view, choice, step))
+        if step.trigger is Trigger.FIND and step.target in HOLDS_BASE:
             self.bases.claim(record.name, self._base_of(record))
         elif step.trigger is Trigger.LOSE:
             self.bases.release(record.name, self._base_of(record))
@@ -224,15 +227,18 @@ class Reconciler:
         if failure is None or move.resumes is not None:
             return None
         same_world = failure.world == observe.world(view.observed, view.ground.capabilities)
-        if failure.trigger is not move.trigger or (failure.retry_at is None and not same_world):
+        stays = same_world or busy.has_given_up(failure)
+        if failure.trigger is not move.trigger or (failure.retry_at is None and not stays):
             return None
         if failure.retry_at is None:
             return Settled(again_s=None, why=f"stalled: {failure.message}")
         wait_s = (failure.retry_at - self._clock.now_ns()) / _NS
-        if failure.kind == "in-use" and self._in_use(view) is not None:
-            return Settled(again_s=self.settings.blocked_poll_s, why=failure.message)
-        # A blocked disk goes on at once when the thing it waited for has changed.
-        if wait_s <= 0 or failure.kind == "in-use":
+        if failure.kind == busy.KIND:
+            return self._held_by(view, move)
+        if failure.kind == NO_SPACE:
+            why = no_room(view, move.trigger)
+            return Settled(again_s=self.settings.blocked_poll_s, why=why) if why else None
+        if wait_s <= 0:
             return None
         return Settled(again_s=wait_s, why=f"waits after attempt {view.record.attempts}")
 
@@ -240,28 +246,33 @@ class Reconciler:
         """Look for a holder before anything is touched: a disk in use keeps its link, too."""
         if move.trigger not in (Trigger.PAUSE, Trigger.REMOVE):
             return None
-        return self._in_use(view)
+        held = busy.look(self.kernel, view.record, view.observed, move.trigger)
+        return None if held is None else busy.error_of(held)
 
-    def _in_use(self, view: View) -> BlockedError | None:
-        """Name who has the disk open; None when nobody has, or only udev for a moment."""
-        dm, loop = view.observed.dm, view.observed.cow_loop
-        if dm is not None and dm.uuid == str(DmUuid(view.record.id, view.record.generation)):
-            if not dm.open_count:
-                return None
-            path, device = f"/dev/mapper/{dm.name}", dm.device
-        elif loop is not None and view.record.state in LIVE:
-            path, device = loop.path, loop.device
-        else:
+    def _held_by(self, view: View, move: plan.Move) -> Settled | None:
+        """Wait on while the disk is in use; None at once when its last holder has let go.
+
+        Waiting is no event. That its time is over is one, once.
+        """
+        record, failure = view.record, view.record.failure
+        held = busy.look(self.kernel, record, view.observed, move.trigger)
+        if held is None or failure is None:
             return None
-        busy = TransientError(f"{path} is in use", kind="in-use")
-        found = in_use(self._scene(view), path, device, busy)
-        return found if isinstance(found, BlockedError) else None
+        waited_s = busy.waited_s(record, move.trigger, self._clock.now_ns())
+        error = busy.error_of(held)
+        if waited_s >= record.wanted.busy_timeout_s and not failure.overdue:
+            failed = Failed(action="", error=error, undone=(), not_undone=())
+            return attrs.evolve(self._fail(view, move, failed), held=held)
+        again_s = busy.poll_s(record, waited_s, self.settings)
+        return Settled(again_s=again_s, why=error.message, held=held)
 
     # --- one transition ----------------------------------------------------------------------
 
     def _transition(self, view: View, choice: observe.Choice, move: plan.Move) -> Settled | None:
         """Intent, act, outcome."""
-        blocker = self._unready(choice, move) or self._blocker(view, move)
+        blocker = (
+            self._unready(choice, move) or self._no_room(view, move) or self._blocker(view, move)
+        )
         if blocker is not None:
             failed = Failed(action="", error=blocker, undone=(), not_undone=())
             return self._fail(view, move, failed)
@@ -288,6 +299,12 @@ class Reconciler:
         msg = f"driver {choice.driver.name} cannot work here: {choice.unavailable}"
         return PermanentError(msg, kind="no-driver", hint="`byre doctor` says what is missing")
 
+    def _no_room(self, view: View, move: plan.Move) -> BlockedError | None:
+        """Refuse to begin what the file system has no room for; what was begun is finished."""
+        why = no_room(view, move.trigger) if move.resumes is None else ""
+        hint = "make room: `byre remove`, or more space; it goes on by itself"
+        return BlockedError(why, kind=NO_SPACE, hint=hint) if why else None
+
     def _folders_of(self, record: Record, move: plan.Move) -> tuple[str, ...]:
         """Return the folders that are ours to take away with this disk's link."""
         made = tuple(str(action.path) for action in move.actions if isinstance(action, MakeFolder))
@@ -304,13 +321,18 @@ class Reconciler:
             bases=self.bases,
             disk=record.name,
             same_boot=record.base_boot_id == view.ground.boot_id,
+            link_roots=self.settings.link_roots,
             cow_loop_hint=hint,
         )
 
     def _fail(self, view: View, move: plan.Move, failed: Failed) -> Settled:
         """Record a failure and say when to try again."""
         record, error = view.record, failed.error
-        attempt = record.attempts + 1
+        attempt, overdue = record.attempts + 1, False
+        if isinstance(error, ActionError) and error.kind == busy.KIND:
+            waited_s = busy.waited_s(record, move.trigger, self._clock.now_ns())
+            verdict = busy.judge(error, record, waited_s)
+            error, overdue = verdict.error, verdict.overdue
         consequence = error.consequence if isinstance(error, ActionError) else "permanent"
         if consequence == "transient" and attempt >= self.settings.attempts_max:
             consequence = "permanent"
@@ -319,11 +341,12 @@ class Reconciler:
             wait_s = self._backoff.delay_s(attempt, self._random)
         payload = recording.failed(
             move,
-            failed,
+            attrs.evolve(failed, error=error),
             consequence=consequence,
             attempt=attempt,
             retry_at=None if wait_s is None else self._clock.now_ns() + int(wait_s * _NS),
             world=self._world(record),
+            overdue=overdue,
         )
         self._append(record, payload, late=True)
         return Settled(again_s=wait_s, why=error.message)
@@ -331,7 +354,7 @@ class Reconciler:
     def _world(self, record: Record) -> str:
         """Digest the world as it is after the undo, which is what the next pass will see."""
         try:
-            view, _ = observe.look(self.kernel, self.bases, self.root, record)
+            view, _ = self._look(record)
         except ActionError:
             return ""
         return observe.world(view.observed, view.ground.capabilities)

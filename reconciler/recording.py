@@ -13,11 +13,11 @@ from reconciler.act import Done, Failed
 from reconciler.actions import Scene
 from reconciler.drivers.port import View
 from reconciler.observe import Choice
-from reconciler.plan import Move
+from reconciler.plan import Move, NoteDrift
 from statemachine import payloads
 from statemachine.errors import ActionError
 from statemachine.events import NewEvent
-from statemachine.machine import LIVE, State
+from statemachine.machine import LIVE, State, Trigger
 from statemachine.projection import Record
 
 ACTOR: Final = "reconciler"
@@ -35,6 +35,23 @@ def event(disk: str, payload: object, record: Record | None = None) -> NewEvent:
         expect=record.expect if record else None,
         generation=record.generation if record else 0,
         correlation_id=record.correlation_id if record else secrets.token_hex(16),
+    )
+
+
+def drifted(view: View, choice: Choice, step: NoteDrift) -> payloads.DriftDetected:
+    """Return what the kernel shows and the record does not."""
+    record = view.record
+    is_news = step.trigger is Trigger.FIND and step.source is State.ABSENT
+    rebooted = record.boot_id != view.ground.boot_id
+    return payloads.DriftDetected(
+        trigger=step.trigger,
+        source=step.source,
+        target=step.target,
+        differences=step.differences,
+        cause="reboot" if rebooted and step.trigger is Trigger.LOSE else "",
+        cow=view.observed.cow if is_news else None,
+        cow_path=str(choice.driver.cow_path(record, view.ground)) if is_news else "",
+        driver=choice.driver.name if is_news else "",
     )
 
 
@@ -92,6 +109,7 @@ def failed(
     attempt: int,
     retry_at: int | None,
     world: str,
+    overdue: bool = False,
 ) -> payloads.TransitionFailed:
     """Return the outcome of a transition that did not work.
 
@@ -102,6 +120,7 @@ def failed(
         attempt: how many have failed by now.
         retry_at: UTC in ns; None to wait for a change.
         world: the digest of what was observed afterwards.
+        overdue: whether it has been in use for longer than its spec allows for.
     """
     error = failure.error
     known = error if isinstance(error, ActionError) else None
@@ -120,6 +139,7 @@ def failed(
         holders=known.holders if known else (),
         retry_at=retry_at,
         world=world,
+        overdue=overdue,
         undone=failure.undone,
         not_undone=failure.not_undone,
     )

@@ -1,50 +1,57 @@
-"""A person's word about an orphan: have it removed, or given back to its disk.
+"""A person's word about an orphan: have it removed, given back to its disk, or made a disk.
 
 Everything is looked at again under the root's lock, right before the change: what is in use, what
 has become another thing and what belongs to another root is refused and stays as it is. What
 was done is in the log as `orphan.resolved`.
 
-What this module does not do: it adopts no data. A file or device is given back only to a disk
-that the records still have; to make a disk out of a left-over file is refused, with what can be
-done by hand. May be imported by cli.
+What this module does not do: it decides nothing about what a disk would be made of, see
+`reconciler.adoption`. May be imported by cli.
 """
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
+import attrs
+
+from reconciler.adoption import Adopter, Word
 from reconciler.api import Byre
 from reconciler.kernel.openfiles import users_of
 from reconciler.orphans import MAPPER, Orphan, OrphanKind, survey
 from reconciler.requester import this_process
 from statemachine import payloads
-from statemachine.errors import ByreError, IdentityMismatch, RefusedError, TransientError
+from statemachine.errors import (
+    ActionError,
+    IdentityMismatch,
+    NoSuchOrphan,
+    RefusedError,
+    TransientError,
+)
 from statemachine.events import NewEvent
-from statemachine.names import HOST
-from statemachine.observed import DmDevice, FileIdentity, Holder, LinkKind
+from statemachine.names import HOST, base_marker, is_base_marker
+from statemachine.observed import DmDevice, FileIdentity, Holder, LinkKind, Loop
 from statemachine.projection import Record
 
 FileUsers = Callable[[FileIdentity], tuple[Holder, ...]]
 
 
-class NoSuchOrphan(ByreError):
-    """Nothing of this name is an orphan of this root."""
+@attrs.frozen(kw_only=True)
+class Adopted:
+    """What was adopted, and the disk that it is now."""
 
-    exit_code = 3
-
-    def __init__(self, name: str, orphans: Sequence[Orphan]) -> None:
-        known = ", ".join(orphan.name for orphan in orphans) or "none"
-        super().__init__(f"no such orphan: {name!r}; there are: {known}", hint="see `byre orphans`")
+    orphan: Orphan
+    disk: str
 
 
 class Resolver:
     """Resolves orphans of an open root.
 
     Args:
-        byre: open for writing; its lock is taken for each call.
+        byre: open for writing; its lock is taken for what changes the kernel.
         file_users: who has a file open; slow, asked before a file is deleted.
         reason: why, in the words of whoever asks; recorded.
     """
@@ -53,7 +60,7 @@ class Resolver:
         self._byre = byre
         self._kernel = byre.kernel
         self._file_users = file_users
-        self._reason = reason
+        self._reason = reason.encode(errors="replace").decode()  # an argument may be no text
 
     def remove(self, name: str) -> Orphan:
         """Take an orphan away.
@@ -68,36 +75,49 @@ class Resolver:
             orphan = self._named(name)
             _refuse_elsewhere(orphan)
             _REMOVE[orphan.kind](self, orphan)
-            self._record(orphan, "removed")
+            self._byre.log.append([self._resolved(orphan, "removed")])
         return orphan
 
-    def adopt(self, name: str) -> Orphan:
-        """Give an orphan back to the disk that lost it.
+    def adopt(self, name: str, word: Word | None = None) -> Adopted:
+        """Give an orphan back to the disk that lost it, or take it into the log as a disk.
 
-        Of all orphans that is only a device that somebody renamed: it is taken away under its
-        wrong name, and the next pass brings the disk live under its own, on the same CoW file.
+        A device that somebody renamed is taken away under its wrong name, and the next pass brings
+        the disk live under its own, on the same CoW file. A device or CoW file of which the log
+        does not know becomes a disk as it is: nothing of it is touched. So this works beside a
+        running reconciler, which goes on with the disk.
+
+        Args:
+            name: what `survey` calls it.
+            word: what the disk is to be called and stands on, where that cannot be seen.
 
         Raises:
-            NoSuchOrphan, RefusedError, RootBusy, ActionError: see `remove`.
+            NoSuchOrphan, RootBusy, ActionError: see `remove`.
+            UsageError, SpecError, RefusedError, IdentityMismatch: see `Adopter.take_in`.
+            VersionConflict: somebody declared a disk of this name at the same moment.
         """
-        with self._byre.lock:
-            orphan = self._named(name)
-            _refuse_elsewhere(orphan)
-            self._refuse_without_owner(orphan)
-            self._remove_dm(orphan)
-            self._record(orphan, "adopted")
-        return orphan
+        orphan = self._named(name)
+        _refuse_elsewhere(orphan)
+        record = self._owner(orphan)
+        if orphan.kind is OrphanKind.DM and record is not None:
+            if word is not None and word != Word():
+                msg = f"{orphan.name} is {record.name}'s device: its name and base are known"
+                raise RefusedError(msg, hint="leave --as and --base out")
+            return self._give_back(name, record)
+        return self._take_in(orphan, word or Word())
 
     def _named(self, name: str) -> Orphan:
-        orphans = survey(self._byre.log, self._kernel, self._byre.root)
+        orphans = self._survey()
         plain = {name, name.removeprefix("/dev/"), name.removeprefix(f"{MAPPER}/")}
         plain.add(name.removeprefix(f"{self._byre.root.cows}/"))
         for orphan in orphans:
             if orphan.name == name or orphan.name in plain:
                 return orphan
-        raise NoSuchOrphan(name, orphans)
+        raise NoSuchOrphan(name, [orphan.name for orphan in orphans])
 
-    def _record(self, orphan: Orphan, resolution: str) -> None:
+    def _survey(self) -> tuple[Orphan, ...]:
+        return survey(self._byre.log, self._kernel, self._byre.root)
+
+    def _resolved(self, orphan: Orphan, resolution: str) -> NewEvent:
         by = this_process()
         payload = payloads.OrphanResolved(
             kind=orphan.kind.value,
@@ -106,7 +126,7 @@ class Resolver:
             resolution=resolution,
             by=by,
         )
-        event = NewEvent(
+        return NewEvent(
             disk=HOST,
             type=payloads.type_of(payload),
             data=payloads.to_data(payload),
@@ -114,7 +134,6 @@ class Resolver:
             reason=self._reason,
             correlation_id=secrets.token_hex(16),
         )
-        self._byre.log.append([event])
 
     # --- removing ----------------------------------------------------------------------------
 
@@ -175,15 +194,45 @@ class Resolver:
 
     # --- adopting ----------------------------------------------------------------------------
 
-    def _refuse_without_owner(self, orphan: Orphan) -> None:
-        record = self._owner(orphan)
-        if orphan.kind is OrphanKind.DM and record is not None:
-            if self._kernel.dm(record.device_name) is None:
-                return
-            msg = f"{orphan.name}: {record.name} has its device {record.device_name}"
-            raise RefusedError(msg, hint="`byre orphans --remove` takes the other one away")
-        msg = f"{orphan.name} cannot be adopted: {orphan.evidence}"
-        raise RefusedError(msg, hint=_BY_HAND[orphan.kind])
+    def _give_back(self, name: str, record: Record) -> Adopted:
+        """Take a renamed device away; the disk comes live again under its own name."""
+        with self._byre.lock:
+            orphan = self._named(name)
+            if self._kernel.dm(record.device_name) is not None:
+                msg = f"{orphan.name}: {record.name} has its device {record.device_name}"
+                raise RefusedError(msg, hint="`byre orphans --remove` takes the other one away")
+            self._remove_dm(orphan)
+            self._byre.log.append([self._resolved(orphan, "adopted")])
+        return Adopted(orphan=orphan, disk=record.name)
+
+    def _take_in(self, orphan: Orphan, word: Word) -> Adopted:
+        """Tell the log of the disk, and that its device, its loop and its file are no orphans."""
+        whole = [each for each in self._survey() if each.owner == orphan.owner]
+        # A live device says more than its file does: its name, and its base.
+        above = [each for each in whole if each.kind is OrphanKind.DM]
+        taken = self._adopter().take_in(above[0] if above else orphan, word)
+        told = (self._resolved(each, "adopted") for each in whole)
+        self._byre.log.append([*taken.events, *told])
+        if taken.base_loop is not None:
+            self._hand_over(taken.base_loop)
+        return Adopted(orphan=orphan, disk=taken.name)
+
+    def _adopter(self) -> Adopter:
+        byre = self._byre
+        return Adopter(
+            self._kernel,
+            byre.root,
+            byre.log.records(),
+            device_prefix=byre.settings.device_prefix,
+            by=this_process(),
+            reason=self._reason,
+        )
+
+    def _hand_over(self, loop: Loop) -> None:
+        """Have a base loop of the lost log go with the last device on it: nobody else would."""
+        if is_base_marker(loop.marker) and loop.marker != base_marker(self._byre.log.root_id):
+            with contextlib.suppress(ActionError):  # then it stays behind, and does no harm
+                self._kernel.loop_set_autoclear(loop)
 
     def _owner(self, orphan: Orphan) -> Record | None:
         """Return the disk that an orphan belongs to, in its present generation; None if removed."""
@@ -201,21 +250,6 @@ _REMOVE: Final[dict[OrphanKind, Callable[[Resolver, Orphan], None]]] = {
     OrphanKind.FILE: Resolver._remove_file,  # noqa: SLF001
     OrphanKind.LINK: Resolver._remove_link,  # noqa: SLF001
 }
-
-_BY_HAND: Final[dict[OrphanKind, str]] = {
-    OrphanKind.DM: (
-        "this version gives a device back only to a disk that still exists; copy its data with "
-        "`dd if=/dev/mapper/NAME of=rescued.img conv=sparse` and create a disk on that as base"
-    ),
-    OrphanKind.LOOP: "a disk that needs a loop makes one; `byre orphans --remove` detaches it",
-    OrphanKind.FILE: (
-        "this version makes no disk out of a left-over file; a .img is a whole image: copy it away "
-        "and create a disk with the copy as base. A .cow is of use only on its own base: copy it "
-        "away together with the base"
-    ),
-    OrphanKind.LINK: "it leads nowhere; `byre orphans --remove` takes it away",
-}
-"""What can be done with what is not adopted."""
 
 
 def _refuse_elsewhere(orphan: Orphan) -> None:

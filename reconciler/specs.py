@@ -7,6 +7,7 @@ What it does not do: it declares nothing. May be imported by declare, daemon and
 from __future__ import annotations
 
 import json
+import os
 import stat
 import sys
 import tomllib
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
+from reconciler.kernel import safepath
 from reconciler.kernel.port import Kernel
 from statemachine import spec as spec_rules
 from statemachine.errors import ActionError, SpecError
@@ -160,16 +162,24 @@ def _from_file(path: Path) -> tuple[str, object, Path]:
     kind = _READERS.get(path.suffix)
     if kind is None:
         raise _unreadable(str(path), f"ending {path.suffix!r}", _FILE_RULE)
-    try:
-        if path.stat().st_size > SPEC_BYTES_MAX:
-            raise _unreadable(
-                str(path), f"{path.stat().st_size} bytes", f"at most {SPEC_BYTES_MAX} bytes"
-            )
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise _unreadable(str(path), str(error), "readable UTF-8 text") from error
+    text = _text_of(path)
     # Resolved, so that `..` in a relative path means what it means to the file system.
     return str(path), _parsed(str(path), kind, text), path.parent.resolve()
+
+
+def _text_of(path: Path) -> str:
+    """Read a regular file of bounded size, also if it becomes a pipe or grows just now."""
+    try:
+        with safepath.regular(path.absolute(), os.O_RDONLY, follow=True) as descriptor:
+            if (size := os.fstat(descriptor).st_size) > SPEC_BYTES_MAX:
+                raise _unreadable(str(path), f"{size} bytes", f"at most {SPEC_BYTES_MAX} bytes")
+            with os.fdopen(os.dup(descriptor), "rb") as file:
+                raw = file.read(SPEC_BYTES_MAX + 1)
+        if len(raw) > SPEC_BYTES_MAX:
+            raise _unreadable(str(path), "more text", f"at most {SPEC_BYTES_MAX} bytes")
+        return raw.decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise _unreadable(str(path), str(error), "readable UTF-8 text") from error
 
 
 def _from_stdin(stdin: Callable[[], str] | None) -> str:

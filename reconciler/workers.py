@@ -1,7 +1,8 @@
 """A bounded pool of threads that takes keys from the queue and reconciles them.
 
 The barrier around one disk's pass is here: whatever goes wrong with one disk is logged once and
-tried again later, and never stops the others. May be imported by daemon and the API.
+tried again later, and never stops the others. A damaged log is no matter of one disk: after it no
+further pass is made, and whoever runs the workers is told. May be imported by daemon and the API.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import structlog
 
 from reconciler.reconcile import Settled
 from reconciler.workqueue import WorkQueue
-from statemachine.errors import ByreError
+from statemachine.errors import ByreError, LogDamaged
 
 GET_TIMEOUT_S: Final = 3600.0
 """A worker waits this long for a key before it waits again; shutting down wakes it."""
@@ -32,6 +33,7 @@ class Workers:
         reconcile: one pass; returns when to look again.
         count: how many threads.
         settled: is told of each pass that ended, in the worker's thread.
+        damaged: is told once when the log turns out to be damaged, in the worker's thread.
     """
 
     def __init__(
@@ -41,10 +43,15 @@ class Workers:
         count: int,
         *,
         settled: Callable[[str, Settled], None] = lambda _name, _how: None,
+        damaged: Callable[[LogDamaged], None] = lambda _error: None,
     ) -> None:
+        self.damage: LogDamaged | None = None
+        """Why no further pass is made; None while all is well."""
         self._queue = queue
         self._reconcile = reconcile
         self._settled = settled
+        self._damaged = damaged
+        self._damage_lock = threading.Lock()
         self._log = structlog.get_logger("byre.workers")
         self._threads = [
             threading.Thread(target=self._work, name=f"byre-worker-{number}", daemon=True)
@@ -70,13 +77,17 @@ class Workers:
                     return
                 continue
             try:
-                self._pass(name)
+                if self.damage is None:
+                    self._pass(name)
             finally:
                 self._queue.done(name)
 
     def _pass(self, name: str) -> None:
         try:
             how = self._reconcile(name)
+        except LogDamaged as error:
+            self._stop_for(error)
+            return
         except ByreError as error:
             self._log.error("pass failed", disk=name, error=error.message, hint=error.hint)
             how = Settled(again_s=AFTER_ERROR_S, why=error.message)
@@ -86,3 +97,9 @@ class Workers:
         if how.again_s is not None:
             self._queue.add_after(name, how.again_s)
         self._settled(name, how)
+
+    def _stop_for(self, damage: LogDamaged) -> None:
+        with self._damage_lock:
+            is_first, self.damage = self.damage is None, self.damage or damage
+        if is_first:
+            self._damaged(damage)

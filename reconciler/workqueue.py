@@ -67,8 +67,12 @@ class WorkQueue(Generic[Key]):
         self._added_total = 0
         self._refused_total = 0
 
-    def add(self, key: Key) -> bool:
+    def add(self, key: Key, *, first: bool = False) -> bool:
         """Mark a key dirty: it will be given out, now or after the worker that has it is done.
+
+        Args:
+            key: what to look at.
+            first: whether it goes before all others that are ready.
 
         Returns:
             False when the queue is full or shut down and the key was not taken; a full queue is
@@ -77,7 +81,7 @@ class WorkQueue(Generic[Key]):
         with self._lock:
             if not self._takes(key):
                 return False
-            self._mark(key)
+            self._mark(key, first=first)
             return True
 
     def add_after(self, key: Key, delay_s: float) -> bool:
@@ -208,13 +212,16 @@ class WorkQueue(Generic[Key]):
         self._refused_total += 1
         return False
 
-    def _mark(self, key: Key) -> None:
+    def _mark(self, key: Key, *, first: bool = False) -> None:
         if key in self._dirty:
+            if first and key not in self._processing:
+                self._ready.remove(key)
+                self._ready.appendleft(key)
             return
         self._dirty.add(key)
         self._added_total += 1
         if key not in self._processing:
-            self._ready.append(key)
+            (self._ready.appendleft if first else self._ready.append)(key)
             self._changed.notify_all()
 
     def _mark_due(self) -> None:

@@ -18,6 +18,7 @@ class ConditionType(enum.StrEnum):
 
     READY = "Ready"
     FAULTED = "Faulted"
+    FROZEN = "Frozen"
     RETRYING = "Retrying"
     BLOCKED = "Blocked"
     STALLED = "Stalled"
@@ -48,6 +49,9 @@ def conditions(record: Record) -> tuple[Condition, ...]:
     if record.fault is not None:
         fault = record.fault
         found.append(_true(ConditionType.FAULTED, fault.kind, fault.message, fault.since))
+    if record.frozen is not None:
+        frozen = record.frozen
+        found.append(_true(ConditionType.FROZEN, frozen.cause, frozen.message, frozen.since))
     if record.failure is not None:
         failure = record.failure
         kind = _BY_CONSEQUENCE[failure.consequence]
@@ -65,7 +69,8 @@ def conditions(record: Record) -> tuple[Condition, ...]:
 
 
 def _ready(record: Record) -> Condition:
-    ready = is_met(record.state, record.desired) and record.fault is None
+    at_hand = record.fault is None and record.frozen is None
+    ready = is_met(record.state, record.desired) and at_hand
     return Condition(
         type=ConditionType.READY,
         status="True" if ready else "False",

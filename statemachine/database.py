@@ -1,6 +1,6 @@
 """Opening the log's SQLite file, its write lock, and SQLite's errors sorted into ours.
 
-May be imported by eventlog and history only.
+May be imported by eventlog, writer, salvage and history only.
 """
 
 from __future__ import annotations
@@ -8,33 +8,48 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from statemachine import schema
+from statemachine import lockholders, schema
 from statemachine.errors import ByreError, LogDamaged, LogUnavailable, RefusedError
 
 BUSY_TIMEOUT_MS: Final = 10_000
 """How long a writer waits for another process's commit; commits take milliseconds."""
 
 _DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_OF_THE_DISK: Final = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR})
+"""What a commit fails with when the file system has no room or the disk fails. No room is not
+always FULL: EDQUOT and EFBIG are IOERR_WRITE, and a `-shm` that cannot grow is IOERR_SHMSIZE."""
+_WAITED: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_PROTOCOL})
 _HINTS: Final = {
-    sqlite3.SQLITE_BUSY: "another process holds the write lock; see who has the file open",
     sqlite3.SQLITE_FULL: "the file system is full; make room, nothing that was recorded is lost",
     sqlite3.SQLITE_READONLY: "the file or its file system is read-only, or belongs to someone else",
     sqlite3.SQLITE_CANTOPEN: "the file or its folder is missing, or no privilege to open it",
     sqlite3.SQLITE_IOERR: "the disk under the log fails or is full; see the kernel's messages",
 }
+_KEEP_A_COPY: Final = "keep a copy of the file; `byre log verify` says what is intact"
+_WRITE_LOCK_BYTE: Final = 120
+"""Where in `byre.db-shm` the write lock is (sqlite.org/walformat.html, "WAL Locks")."""
 
 
-def open_log(path: Path, *, read_only: bool) -> sqlite3.Connection:
+def open_log(path: Path, *, read_only: bool, lenient: bool = False) -> sqlite3.Connection:
     """Open a log, making or migrating it unless `read_only`.
+
+    Args:
+        path: its file.
+        read_only: for questions; a log that is missing has no events.
+        lenient: read what can be read of a damaged one.
 
     Raises:
         LogUnavailable, LogDamaged, RefusedError: see `eventlog.EventLog`.
     """
     with told_apart(path):
+        _check_place(path)
+        if lenient:
+            return _connect_leniently(path)
         if not read_only:
             _make(path)
         elif not path.exists():
@@ -53,7 +68,7 @@ def open_log(path: Path, *, read_only: bool) -> sqlite3.Connection:
     return connection
 
 
-def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
+def connect(path: Path, *, read_only: bool, lenient: bool = False) -> sqlite3.Connection:
     """Open a connection with our settings; transactions are begun by hand."""
     mode = "ro" if read_only else "rw"
     if read_only and _cannot_change(path):
@@ -65,6 +80,11 @@ def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
         check_same_thread=False,
     )
     try:
+        if lenient:
+            # First of all, as the others read the schema. SQLite then goes on with a file that is
+            # shorter than its header says, and with a schema that it cannot read as a whole
+            # (sqlite.org/pragma.html). Nothing is written to the file.
+            connection.execute("PRAGMA writable_schema = ON")
         connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
         # FULL: a commit in WAL mode is fsynced before it returns (sqlite.org/pragma.html).
         connection.execute("PRAGMA synchronous = FULL")
@@ -97,8 +117,31 @@ def write_lock(connection: sqlite3.Connection) -> Iterator[None]:
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
-            connection.execute("ROLLBACK")
+            with contextlib.suppress(sqlite3.Error):  # what made it fail is the one to tell
+                connection.execute("ROLLBACK")
         raise
+
+
+def is_of_the_disk(error: LogUnavailable) -> bool:
+    """Tell whether it was the disk that failed or had no room, and not a lock or a privilege."""
+    return _code_of(error.__cause__) in _OF_THE_DISK
+
+
+def identities(path: Path) -> tuple[tuple[int, int] | None, ...]:
+    """Return (device, inode) of a log and of its WAL, None for one that is missing.
+
+    As long as a connection is open both stay the same, unless somebody replaces them: what is
+    written then goes to files that have no name any more.
+    """
+    return tuple(_identity(each) for each in (path, path.with_name(f"{path.name}-wal")))
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 @contextlib.contextmanager
@@ -108,20 +151,38 @@ def told_apart(path: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise _sorted(error, path) from error
+    except UnicodeDecodeError as error:  # not even SQLite's message can be read
+        msg = f"{path}: a text in it is no UTF-8"
+        raise LogDamaged(msg, hint=_KEEP_A_COPY) from error
     except OSError as error:
         msg = f"{path}: {error.strerror or error}"
         raise LogUnavailable(msg, hint="choose another state root with --root") from error
 
 
+def _code_of(error: BaseException | None) -> int:
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
+
+
 def _sorted(error: sqlite3.Error, path: Path) -> ByreError:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    code = _code_of(error)
     message = f"{path}: {error}"
-    if code in _DAMAGED:
-        hint = "keep a copy of the file; `byre log verify` says what is intact"
-        return LogDamaged(message, hint=hint)
+    # A text that is no UTF-8: the module raises this itself, without SQLite's code.
+    is_no_text = isinstance(error, sqlite3.OperationalError) and not code
+    if code in _DAMAGED or is_no_text:
+        return LogDamaged(message, hint=_KEEP_A_COPY)
     if code == sqlite3.SQLITE_ERROR and "no such table" in str(error):
         return LogDamaged(message, hint="a table of the log is missing; restore a copy")
+    if code in _WAITED:
+        return LogUnavailable(f"{message}, {BUSY_TIMEOUT_MS / 1000:g} s long", hint=_who(path))
     return LogUnavailable(message, hint=_HINTS.get(code, ""))
+
+
+def _who(path: Path) -> str:
+    """Name who holds the write lock, or else the file."""
+    shared = path.with_name(f"{path.name}-shm")
+    found = lockholders.holders(shared, byte=_WRITE_LOCK_BYTE) or lockholders.holders(path)
+    holder = "; ".join(found) or "see who has the file open"
+    return f"another process holds the write lock: {holder}; end it, or let it go on"
 
 
 def _empty() -> sqlite3.Connection:
@@ -129,6 +190,38 @@ def _empty() -> sqlite3.Connection:
     connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
     schema.migrate(connection)
     return connection
+
+
+def _connect_leniently(path: Path) -> sqlite3.Connection:
+    """Open a log of which parts may be gone, for reading."""
+    if not path.exists():
+        return _empty()
+    connection = connect(path, read_only=True, lenient=True)
+    try:
+        is_new = _check(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    if is_new:
+        connection.close()
+        return _empty()
+    return connection
+
+
+def _check_place(path: Path) -> None:
+    """Refuse what is no file: SQLite would follow a link, and keep the WAL behind it."""
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if stat.S_ISREG(mode):
+        return
+    if stat.S_ISLNK(mode):
+        found = f"a symlink to {os.readlink(path)}"  # noqa: PTH115 - the text as it is
+    else:
+        found = "a folder" if stat.S_ISDIR(mode) else "a special file"
+    msg = f"{path} is {found}; a log is a regular file"
+    raise LogDamaged(msg, hint="it was left as it is; put the log back, or choose another root")
 
 
 def _make(path: Path) -> None:
@@ -147,6 +240,9 @@ def _check(connection: sqlite3.Connection, path: Path) -> bool:
         msg = f"{path} is not a log of byre (application id {application:#x})"
         raise LogDamaged(msg, hint="it was left as it is; choose another state root")
     version = schema.version_of(connection)
+    if version < 1 and not is_new:
+        msg = f"{path} has schema {version}; there are 1 to {schema.SCHEMA_VERSION}"
+        raise LogDamaged(msg, hint="somebody set PRAGMA user_version; restore a copy")
     if version > schema.SCHEMA_VERSION:
         msg = f"{path} has schema {version}; this byre knows up to {schema.SCHEMA_VERSION}"
         raise RefusedError(msg, hint="use the newer byre; nothing was changed")

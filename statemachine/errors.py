@@ -4,10 +4,12 @@
     ├── UsageError                2   the call or the spec is wrong
     │   └── SpecError                 one or more faults of a spec, all of them at once
     ├── NoSuchDisk                3
+    ├── NoSuchOrphan              3
     ├── RefusedError              4   it could be done, and must not be
     │   ├── IllegalTransition         the state table has no such edge
     │   ├── IdentityMismatch          the thing in place is not the thing recorded
-    │   └── ForeignDevice             the thing in place is not byre's
+    │   ├── ForeignDevice             the thing in place is not byre's
+    │   └── UnsafePath                another user could lead the path elsewhere
     ├── DeadlinePassed            5
     ├── LogDamaged                6   the event log is not what was written
     ├── LogUnavailable            1   the log cannot be opened or written just now
@@ -75,6 +77,17 @@ class NoSuchDisk(ByreError):
         self.name = name
 
 
+class NoSuchOrphan(ByreError):
+    """Nothing of this name is an orphan of this root."""
+
+    exit_code = 3
+
+    def __init__(self, name: str, known: Sequence[str]) -> None:
+        there = ", ".join(known) or "none"
+        super().__init__(f"no such orphan: {name!r}; there are: {there}", hint="see `byre orphans`")
+        self.name = name
+
+
 class RefusedError(ByreError):
     """It could be done, and byre must not do it."""
 
@@ -107,6 +120,12 @@ class ForeignDevice(RefusedError):
     """A device, file or link that byre did not make is in the way."""
 
     kind = "foreign-device"
+
+
+class UnsafePath(RefusedError):
+    """Another user could lead the path elsewhere, or replace what byre keeps there."""
+
+    kind = "unsafe-path"
 
 
 class DeadlinePassed(ByreError):

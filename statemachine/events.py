@@ -37,6 +37,7 @@ class EventType(enum.StrEnum):
     DISK_FAULTED = "disk.faulted"
     DISK_RECOVERED = "disk.recovered"
     COW_THRESHOLD_CROSSED = "cow.threshold_crossed"
+    COW_GROWN = "cow.grown"
     DISK_FROZEN = "disk.frozen"
     DISK_THAWED = "disk.thawed"
     ORPHAN_FOUND = "orphan.found"
@@ -96,8 +97,14 @@ class Event:
 
     @property
     def data(self) -> Data:
-        """The payload, upcast to the newest schema version that this program knows."""
-        data = json.loads(self.data_text)
+        """The payload, upcast to the newest schema version that this program knows.
+
+        Raises ValueError when it is no JSON object, or its schema version no whole number.
+        """
+        try:
+            data = json.loads(self.data_text)
+        except RecursionError as error:
+            raise ValueError(f"event {self.seq}: its data is nested too deeply") from error
         if not isinstance(data, dict):
             raise ValueError(f"event {self.seq}: its data is no JSON object")  # noqa: TRY004
         return upcast(self.type, data)
@@ -139,12 +146,22 @@ def upcast(event_type: str, data: Mapping[str, Any]) -> Data:
     """Bring a payload to the newest version this program knows, one version at a time.
 
     A payload that is newer than this program is returned as it is.
+
+    Raises:
+        ValueError: its schema version is no whole number, or its fields are not those of it.
     """
     current = dict(data)
-    while (step := UPCASTERS.get((event_type, int(current.get("v", 1))))) is not None:
-        version = int(current.get("v", 1))
-        current = {**step(current), "v": version + 1}
+    while (step := UPCASTERS.get((event_type, _version(current)))) is not None:
+        current = {**step(current), "v": _version(current) + 1}
     return current
+
+
+def _version(data: Data) -> int:
+    version = data.get("v", 1)
+    if isinstance(version, bool) or not isinstance(version, int):
+        msg = f"a schema version is a whole number, not {version!r:.80}"
+        raise ValueError(msg)  # noqa: TRY004 - one error for all that does not fit
+    return version
 
 
 @functools.cache
@@ -154,6 +171,12 @@ def known_types() -> frozenset[str]:
 
 
 def is_known(event: Event) -> bool:
-    """Tell whether this program understands an event's type and schema version."""
-    newest = SCHEMA_VERSIONS.get(event.type, 1)
-    return event.type in known_types() and int(event.data.get("v", 1)) <= newest
+    """Tell whether this program understands an event's type and schema version.
+
+    One whose data is no payload at all is not understood either.
+    """
+    try:
+        version = _version(event.data)
+    except ValueError:
+        return False
+    return event.type in known_types() and version <= SCHEMA_VERSIONS.get(event.type, 1)

@@ -12,8 +12,9 @@ from typing import Any, Final
 
 import attrs
 
+from statemachine.batch import check_hash, replay
 from statemachine.errors import LogDamaged
-from statemachine.eventlog import EventLog, check_hash, replay
+from statemachine.eventlog import EventLog
 from statemachine.events import GENESIS, Event, is_known
 from statemachine.schema import EVENT_COLUMNS
 
@@ -97,29 +98,76 @@ def verify(log: EventLog) -> Verification:
         LogDamaged: with the seq of the first bad event and what is wrong with it.
     """
     seq, last_hash, count, unknown = 0, GENESIS, 0, 0
-    for event in log.events(after=-1):
-        _check_link(event, seq, last_hash)
+    for event in intact(log):
         seq, last_hash, count = event.seq, event.hash, count + 1
         unknown += not is_known(event)
     return Verification(events=count, seq=seq, hash=last_hash, unknown=unknown)
+
+
+def intact(log: EventLog) -> Iterator[Event]:
+    """Yield the events from the first one as long as they are what was written.
+
+    Raises:
+        LogDamaged: after the last intact one, if that is not the end of the log.
+    """
+    noted = log.head.read()
+    seq, last_hash, found = 0, GENESIS, ""
+    for event in _readable(log):
+        _check_link(event, seq, last_hash)
+        if noted is not None and event.seq == noted.seq:
+            found = event.hash
+            log.head.check(noted, newest=event.seq, found=found)
+        yield event
+        seq, last_hash = event.seq, event.hash
+    if noted is not None:
+        log.head.check(noted, newest=seq, found=found)
+
+
+def _readable(log: EventLog) -> Iterator[Event]:
+    """Yield all events; from a page that cannot be read on, one by one up to the first bad one."""
+    after = -1
+    try:
+        for event in log.events(after=after):
+            yield event
+            after = event.seq
+    except LogDamaged:
+        yield from _one_by_one(log, max(after, 0))
+
+
+def _one_by_one(log: EventLog, seq: int) -> Iterator[Event]:
+    while True:
+        seq += 1
+        try:
+            found = log.select("WHERE seq = ?", seq)
+        except LogDamaged as error:
+            msg = f"event {seq} cannot be read: {error.message}"
+            raise LogDamaged(msg, seq=seq, hint=_intact_up_to(seq - 1)) from error
+        if not found:
+            msg = f"event {seq} cannot be found, and the file is damaged"
+            raise LogDamaged(msg, seq=seq, hint=_intact_up_to(seq - 1))
+        yield found[0]
 
 
 def _check_link(event: Event, seq: int, last_hash: str) -> None:
     if event.seq != seq + 1:
         missing = f"{seq + 1}" if event.seq == seq + 2 else f"{seq + 1} to {event.seq - 1}"
         msg = f"event {missing} is missing: {seq} is followed by {event.seq}"
-        raise LogDamaged(msg, seq=seq + 1, hint=_INTACT.format(seq))
+        raise LogDamaged(msg, seq=seq + 1, hint=_intact_up_to(seq))
     try:
         check_hash(event)
     except LogDamaged as error:
         msg = f"event {event.seq} was edited: its hash does not fit its columns"
-        raise LogDamaged(msg, seq=event.seq, hint=_INTACT.format(seq)) from error
+        raise LogDamaged(msg, seq=event.seq, hint=_intact_up_to(seq)) from error
     if event.prev_hash != last_hash:
         msg = f"event {event.seq} does not follow event {seq}: one of them was put in its place"
-        raise LogDamaged(msg, seq=event.seq, hint=_INTACT.format(seq))
+        raise LogDamaged(msg, seq=event.seq, hint=_intact_up_to(seq))
 
 
-_INTACT: Final = "events 1 to {} are intact; restore the rest from a copy of byre.db"
+def _intact_up_to(seq: int) -> str:
+    if seq == 0:
+        return "no event is left; restore a copy of the root's log"
+    which = "event 1 is" if seq == 1 else f"events 1 to {seq} are"
+    return f"{which} intact; restore a copy, or keep these: `byre log salvage`"
 
 
 @attrs.frozen(kw_only=True)
@@ -162,3 +210,15 @@ def compare(log: EventLog) -> Iterator[Difference]:
                     recorded=getattr(ours, field),
                     replayed=getattr(theirs, field),
                 )
+
+
+def prove(log: EventLog) -> None:
+    """Check all that a reconciler relies on: every event, and every record made of them.
+
+    Raises:
+        LogDamaged: with what is wrong, and the way out.
+    """
+    verify(log)
+    for difference in compare(log):
+        msg = f"a record is not what the events say: {difference}"
+        raise LogDamaged(msg, hint="the events decide: `byre replay --repair`")

@@ -71,6 +71,7 @@ _PAUSE_WHY = "device, node, link and CoW loop go; the CoW file is kept"
 _REMOVE_WHY = "everything goes, the CoW file too; ends the generation"
 _LOSE_WHY = "drift: the kernel side vanished, the CoW file did not"
 _FIND_WHY = "drift: somebody did it by hand"
+_FIND_DATA_WHY = "drift: it has data that the log has not heard of: an older log, or an orphan"
 _REPAIR_WHY = "drift within the state: a link, a node, a suspended device, a left-over loop"
 
 EDGES: Final = (
@@ -89,6 +90,7 @@ EDGES: Final = (
     Edge(Trigger.LOSE, State.RESTORED, State.PAUSED, _LOSE_WHY),
     Edge(Trigger.FIND, State.PAUSED, State.RESTORED, _FIND_WHY),
     Edge(Trigger.FIND, State.ATTACHED, State.SNAPSHOTTED, _FIND_WHY),
+    Edge(Trigger.FIND, State.ABSENT, State.PAUSED, _FIND_DATA_WHY),
     Edge(Trigger.REPAIR, State.ATTACHED, State.ATTACHED, _REPAIR_WHY),
     Edge(Trigger.REPAIR, State.SNAPSHOTTED, State.SNAPSHOTTED, _REPAIR_WHY),
     Edge(Trigger.REPAIR, State.PAUSED, State.PAUSED, _REPAIR_WHY),

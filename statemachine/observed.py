@@ -166,6 +166,8 @@ class LinkObservation:
     target: str = ""
     missing_parents: tuple[str, ...] = ()
     """Parent folders that do not exist, outermost first."""
+    why: str = ""
+    """Why the path must not be used, when it is OCCUPIED for that; for people."""
 
 
 @attrs.frozen(kw_only=True)
@@ -173,7 +175,7 @@ class Holder:
     """Who keeps a device open."""
 
     kind: str
-    """"process", "mount", "swap" or "dm"."""
+    """"process", "mount", "swap", "loop" or "dm"."""
     name: str
     pid: int | None = None
 
@@ -198,4 +200,6 @@ class ObservedDisk:
     """The device under our name, whoever's it is."""
     node: LinkObservation | None = None
     """/dev/mapper/NAME."""
+    device_node: LinkObservation | None = None
+    """/dev/dm-N of our live device."""
     link: LinkObservation | None = None

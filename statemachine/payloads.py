@@ -23,6 +23,9 @@ from statemachine.units import Bytes, Sectors
 
 T = TypeVar("T")
 
+ADOPTED: Final = "adopted"
+"""The `why` of a declaration by which a person took in what the kernel has and the log had not."""
+
 
 @attrs.frozen(kw_only=True)
 class Requester:
@@ -45,7 +48,7 @@ class DiskDeclared:
     """The pin: which base, and which content, this generation is built on."""
     by: Requester | None = None
     why: str = "declared"
-    """"declared", "command" (pause, restore, remove) or "pruned"."""
+    """"declared", "command" (pause, restore, remove), "pruned" or "adopted"."""
 
 
 @attrs.frozen(kw_only=True)
@@ -110,6 +113,8 @@ class TransitionFailed:
     """UTC in ns; None when it waits for the spec or the world to change."""
     world: str = ""
     """A digest of what was observed; when it changes, a stalled disk is tried again."""
+    overdue: bool = False
+    """Whether the disk has been in use for longer than its `busy_timeout_s`."""
     undone: tuple[str, ...] = ()
     not_undone: tuple[str, ...] = ()
 
@@ -124,6 +129,10 @@ class DriftDetected:
     differences: tuple[str, ...]
     cause: str = ""
     """"reboot" when the host booted since, else ""."""
+    cow: FileIdentity | None = None
+    """The disk's own file, when this is the first that the log hears of its data."""
+    cow_path: str = ""
+    driver: str = ""
 
 
 @attrs.frozen(kw_only=True)
@@ -155,10 +164,23 @@ class CowThresholdCrossed:
 
 
 @attrs.frozen(kw_only=True)
+class CowGrown:
+    """A CoW file that was made small was made larger, under the live disk, before it was full."""
+
+    from_bytes: int
+    to_bytes: int
+    used_bytes: int
+    bound_bytes: int
+    """How far it may be grown."""
+
+
+@attrs.frozen(kw_only=True)
 class DiskFrozen:
     """A live disk was suspended before a write of it could fail."""
 
     message: str
+    cause: str = "host-space"
+    """"host-space": the file system of the CoW files; "cow-bound": its CoW may not grow more."""
 
 
 @attrs.frozen(kw_only=True)
@@ -166,6 +188,8 @@ class DiskThawed:
     """A frozen disk was resumed."""
 
     message: str
+    frozen_ns: int = 0
+    """How long it was frozen."""
 
 
 @attrs.frozen(kw_only=True)
@@ -226,6 +250,7 @@ PAYLOADS: Final[dict[EventType, type[Any]]] = {
     EventType.DISK_FAULTED: DiskFaulted,
     EventType.DISK_RECOVERED: DiskRecovered,
     EventType.COW_THRESHOLD_CROSSED: CowThresholdCrossed,
+    EventType.COW_GROWN: CowGrown,
     EventType.DISK_FROZEN: DiskFrozen,
     EventType.DISK_THAWED: DiskThawed,
     EventType.ORPHAN_FOUND: OrphanFound,
@@ -265,7 +290,14 @@ def structure(data: Data, kind: type[T]) -> T:
     """Return plain data as an instance of a class; raises ValueError when it does not fit."""
     try:
         return CONVERTER.structure(data, kind)
-    except (cattrs.BaseValidationError, KeyError, TypeError, ValueError) as error:
+    # cattrs asks for the items of what should be a table, whatever it is.
+    except (
+        AttributeError,
+        cattrs.BaseValidationError,
+        KeyError,
+        TypeError,
+        ValueError,
+    ) as error:
         msg = f"{kind.__name__}: {error!r}"
         raise ValueError(msg) from error
 
@@ -280,8 +312,9 @@ def _converter() -> cattrs.Converter:
     converter.register_unstructure_hook_func(_is_path, str)
     converter.register_structure_hook_func(_is_path, lambda text, _: Path(text))
     converter.register_unstructure_hook_func(_is_enum, lambda member: member.value)
-    # By class: for these two a hook by predicate comes after cattrs' own, which converts.
+    # By class: for these a hook by predicate comes after cattrs' own, which converts.
     converter.register_structure_hook(int, _strict_int)
+    converter.register_structure_hook(bool, _strict_truth)
     converter.register_structure_hook(str, _strict_text)
     converter.register_structure_hook(enum.StrEnum, lambda text, kind: kind(text))
     return converter
@@ -298,6 +331,13 @@ def _is_enum(kind: object) -> bool:
 def _strict_int(value: object, _: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         msg = f"expected a whole number, found {value!r:.80}"
+        raise ValueError(msg)  # noqa: TRY004 - one error for all that does not fit
+    return value
+
+
+def _strict_truth(value: object, _: object) -> bool:
+    if not isinstance(value, bool):
+        msg = f"expected true or false, found {value!r:.80}"
         raise ValueError(msg)  # noqa: TRY004 - one error for all that does not fit
     return value
 

@@ -18,6 +18,7 @@ from statemachine.events import Event
 from statemachine.machine import Desired, State, Trigger, is_met
 from statemachine.observed import FileIdentity
 from statemachine.spec import DiskSpec
+from statemachine.units import Bytes
 
 
 @attrs.frozen(kw_only=True)
@@ -46,6 +47,7 @@ class Failure:
     holders: tuple[str, ...] = ()
     retry_at: int | None = None
     world: str = ""
+    overdue: bool = False
 
 
 @attrs.frozen(kw_only=True)
@@ -57,6 +59,15 @@ class Fault:
     since: int
     hint: str = ""
     exit_code: int = 1
+
+
+@attrs.frozen(kw_only=True)
+class Frozen:
+    """Why a live disk is suspended, and until what."""
+
+    cause: str
+    message: str
+    since: int
 
 
 @attrs.frozen(kw_only=True)
@@ -101,6 +112,9 @@ class Record:
     in_flight: InFlight | None = None
     failure: Failure | None = None
     fault: Fault | None = None
+    frozen: Frozen | None = None
+    cow_level: int = 0
+    """The highest fill level of the exception store that was told of, in percent."""
 
     @property
     def wanted(self) -> DiskSpec:
@@ -125,6 +139,7 @@ _NOT_LIVE: Final[dict[str, Any]] = {
     "cow_loop": None,
     "link": "",
     "link_target": "",
+    "frozen": None,
 }
 
 
@@ -245,7 +260,8 @@ def _completed(record: Record, event: Event, payload: payloads.TransitionComplet
 
 
 def _failed(record: Record, event: Event, payload: payloads.TransitionFailed) -> Record:
-    same = record.failure is not None and record.failure.kind == payload.kind
+    before = record.failure
+    same = before is not None and (before.trigger, before.kind) == (payload.trigger, payload.kind)
     return attrs.evolve(
         record,
         attempts=payload.attempt,
@@ -255,13 +271,14 @@ def _failed(record: Record, event: Event, payload: payloads.TransitionFailed) ->
             consequence=payload.consequence,
             kind=payload.kind,
             message=payload.message,
-            since=record.failure.since if same and record.failure else event.at,
+            since=before.since if same and before else event.at,
             hint=payload.hint,
             errno=payload.errno,
             exit_code=payload.exit_code,
             holders=payload.holders,
             retry_at=payload.retry_at,
             world=payload.world,
+            overdue=payload.overdue,
         ),
     )
 
@@ -270,6 +287,9 @@ def _drifted(record: Record, event: Event, payload: payloads.DriftDetected) -> R
     if payload.trigger is Trigger.REPAIR:
         return record
     changed = dict(_NOT_LIVE) if payload.trigger is Trigger.LOSE else {}
+    if payload.cow is not None:
+        changed |= {"cow": payload.cow, "cow_boot_id": event.boot_id}
+        changed |= {"cow_path": payload.cow_path, "driver": payload.driver}
     if is_met(payload.target, record.desired):
         changed |= {"failure": None, "attempts": 0}  # what was failing is not needed any more
     return attrs.evolve(
@@ -300,6 +320,29 @@ def _recovered(record: Record, event: Event, payload: payloads.DiskRecovered) ->
     )
 
 
+def _level_crossed(record: Record, event: Event, payload: payloads.CowThresholdCrossed) -> Record:
+    del event
+    return attrs.evolve(record, cow_level=payload.percent)
+
+
+def _grown(record: Record, event: Event, payload: payloads.CowGrown) -> Record:
+    del event
+    if record.cow is None:
+        return record
+    cow = attrs.evolve(record.cow, size=Bytes(payload.to_bytes))
+    return attrs.evolve(record, cow=cow, cow_level=0)
+
+
+def _frozen(record: Record, event: Event, payload: payloads.DiskFrozen) -> Record:
+    frozen = Frozen(cause=payload.cause, message=payload.message, since=event.at)
+    return attrs.evolve(record, frozen=frozen)
+
+
+def _thawed(record: Record, event: Event, payload: payloads.DiskThawed) -> Record:
+    del event, payload
+    return attrs.evolve(record, frozen=None)
+
+
 _HANDLERS: Final[dict[type, Callable[[Record, Event, Any], Record]]] = {
     payloads.TransitionStarted: _started,
     payloads.TransitionCompleted: _completed,
@@ -307,4 +350,8 @@ _HANDLERS: Final[dict[type, Callable[[Record, Event, Any], Record]]] = {
     payloads.DriftDetected: _drifted,
     payloads.DiskFaulted: _faulted,
     payloads.DiskRecovered: _recovered,
+    payloads.CowThresholdCrossed: _level_crossed,
+    payloads.CowGrown: _grown,
+    payloads.DiskFrozen: _frozen,
+    payloads.DiskThawed: _thawed,
 }

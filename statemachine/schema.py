@@ -77,7 +77,9 @@ _VIEWS: Final = {
         SELECT name, generation, state, desired, driver, device, base, attempts,
                {_TIME.format("updated_at")} AS updated,
                json_extract(record, '$.failure.message') AS failure,
-               json_extract(record, '$.fault.message') AS fault
+               json_extract(record, '$.fault.message') AS fault,
+               json_extract(record, '$.frozen.message') AS frozen,
+               json_extract(record, '$.cow.size') AS cow_bytes
         FROM disks ORDER BY name""",  # noqa: S608 - constants
     "disk_history": f"""
         SELECT seq, {_TIME.format("at")} AS time, disk, generation, type,
@@ -119,12 +121,21 @@ def _create(database: Database) -> None:
     database.table("meta").insert({"key": "root_id", "value": secrets.token_hex(8)})
     for statement in _statements(_GUARDS):
         database.execute(statement)
+
+
+def _make_views(database: Database) -> None:
+    """Make all views as they are now; a view holds no data, so the old one is nothing to keep."""
     for name, query in _VIEWS.items():
+        database.execute(f"DROP VIEW IF EXISTS {name}")
         database.create_view(name, query)
 
 
-MIGRATIONS: Final[tuple[Callable[[Database], None], ...]] = (_create,)
-"""Step n makes schema version n + 1 of version n."""
+MIGRATIONS: Final[tuple[Callable[[Database], None], ...]] = (
+    _create,
+    _make_views,  # version 1 had views without `frozen` and `cow_bytes`
+)
+"""Step n makes schema version n + 1 of version n. A version that changes a view is one more
+`_make_views` at the end."""
 
 SCHEMA_VERSION: Final = len(MIGRATIONS)
 

@@ -304,9 +304,9 @@ class _Reader:
 
     def _seconds(self, table: Mapping[str, object], field: str, default: float) -> float:
         found = table.get(field, default)
-        if isinstance(found, int | float) and not isinstance(found, bool):
-            if 0 <= found <= BUSY_TIMEOUT_S_MAX:
-                return float(found)
+        number = found if isinstance(found, int | float) and found is not True else -1
+        if 0 <= number <= BUSY_TIMEOUT_S_MAX and found is not False:
+            return float(number)
         self._note(field, found, f"seconds, 0 to {BUSY_TIMEOUT_S_MAX:.0f}")
         return default
 

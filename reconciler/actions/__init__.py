@@ -6,10 +6,11 @@ else: whatever was there before stays.
 
 What is known only while acting (the number of a loop device) goes from one action to the next in
 the `Scene`. Actions make no choices: what could be one was made in the plan.
-May be imported by drivers, act and reconcile.
+May be imported by drivers, act, busy and reconcile.
 """
 
 from reconciler.actions.dm import (
+    FindDm,
     HandOverCow,
     LoadTable,
     MakeDm,
@@ -44,7 +45,8 @@ from reconciler.actions.loops import (
 from reconciler.actions.scene import (
     Action,
     Scene,
-    in_use,
+    in_use_error,
+    lasting,
 )
 
 __all__ = [
@@ -60,6 +62,7 @@ __all__ = [
     "DropFolder",
     "DropLink",
     "DropNode",
+    "FindDm",
     "HandOverCow",
     "LoadTable",
     "MakeCow",
@@ -73,6 +76,7 @@ __all__ = [
     "RemoveDm",
     "ResumeDm",
     "Scene",
-    "in_use",
+    "in_use_error",
+    "lasting",
     "refuse_foreign",
 ]

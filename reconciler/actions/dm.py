@@ -129,6 +129,28 @@ class ResumeDm:
 
 
 @attrs.frozen
+class FindDm:
+    """Know the number of a device that is left as it is."""
+
+    name: str
+    uuid: str
+
+    def do(self, scene: Scene) -> bool:
+        """Look it up; changes nothing."""
+        found = scene.kernel.dm(self.name)
+        if found is None or found.uuid != self.uuid:
+            raise TransientError(f"{self.name} is gone", kind="again")
+        scene.device = found.device
+        return False
+
+    def undo(self, scene: Scene) -> None:
+        """Nothing was changed."""
+
+    def __str__(self) -> str:
+        return f"leave {self.name} frozen"
+
+
+@attrs.frozen
 class HandOverCow:
     """Let the kernel detach the CoW's loop together with the dm device that now holds it."""
 

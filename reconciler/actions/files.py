@@ -91,7 +91,8 @@ class CloneBase:
                 raise IdentityMismatch(msg, hint="look at the file; move it away if not needed")
             scene.cow = found
             return False
-        scene.cow_method = scene.kernel.clone_file(self.base, self.path, self.size).value
+        method = scene.kernel.clone_file(self.base, self.path, self.size, expected=scene.base)
+        scene.cow_method = method.value
         scene.cow = scene.kernel.identify(self.path)
         scene.cow_is_new = True
         return True

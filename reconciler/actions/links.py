@@ -1,22 +1,25 @@
 """Actions on names: the device's node, the disk's link, and the folders made for it.
 
 A link is a symlink at the path that the spec names; whatever else stands there is somebody's and
-is refused. See the package for the other rules.
+is refused, and so is a way there that another user can bend. See the package for the other rules.
 May be imported by the package's own `__init__` only.
 """
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import attrs
 
+from reconciler import linkroots
 from reconciler.actions.dm import refuse_foreign
 from reconciler.actions.scene import Scene
-from statemachine.errors import ForeignDevice
+from statemachine.errors import ForeignDevice, PermanentError, UnsafePath
 from statemachine.observed import LinkKind, LinkObservation
 
 _STRANGER_HINT = "move it away, or choose another link; byre never overwrites it"
+_BENT_HINT = "take it away, or choose a link in a folder that only byre's user can write to"
 
 
 @attrs.frozen
@@ -50,6 +53,7 @@ class CheckLink:
 
     def do(self, scene: Scene) -> bool:
         """Look what is there; changes nothing."""
+        linkroots.refuse_outside(scene.kernel, self.path, scene.link_roots)
         _refuse_occupied(self.path, scene.kernel.read_link(self.path), self.ours)
         return False
 
@@ -121,6 +125,7 @@ class MakeFolder:
 
     def do(self, scene: Scene) -> bool:
         """Make it if it is missing."""
+        linkroots.refuse_folder_outside(scene.kernel, self.path, scene.link_roots)
         return scene.kernel.make_folder(self.path)
 
     def undo(self, scene: Scene) -> None:
@@ -138,8 +143,18 @@ class DropFolder:
     path: Path
 
     def do(self, scene: Scene) -> bool:
-        """Remove it; with anything in it, it stays."""
-        return scene.kernel.remove_folder(self.path)
+        """Remove it; with anything in it, or something else in its place, it stays.
+
+        A sandbox that swaps the folder in its jail must not be able to hold up its own end.
+        """
+        try:
+            return scene.kernel.remove_folder(self.path)
+        except UnsafePath:
+            return False
+        except PermanentError as error:
+            if error.errno != errno.ENOTDIR:
+                raise
+            return False
 
     def undo(self, scene: Scene) -> None:
         """Made again together with the link."""
@@ -160,6 +175,7 @@ class MakeLink:
 
     def do(self, scene: Scene) -> bool:
         """Make or retarget it, atomically; refuse whatever is not ours."""
+        linkroots.refuse_outside(scene.kernel, self.path, scene.link_roots)
         target = self._target(scene)
         found = scene.kernel.read_link(self.path)
         if found.kind is LinkKind.MISSING:
@@ -204,7 +220,13 @@ class DropLink:
 
 
 def _refuse_occupied(path: Path, found: LinkObservation, ours: tuple[str, ...]) -> None:
-    """Raise ForeignDevice unless a link's place is free or holds a symlink of ours."""
+    """Raise ForeignDevice unless a link's place is free or holds a symlink of ours.
+
+    Raises:
+        UnsafePath: the way there is not to be passed.
+    """
+    if found.why:
+        raise UnsafePath(f"link {found.why}", hint=_BENT_HINT)
     if found.kind is LinkKind.MISSING or (found.kind is LinkKind.SYMLINK and found.target in ours):
         return
     what = f"a symlink to {found.target}" if found.target else "not a symlink"

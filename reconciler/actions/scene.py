@@ -1,10 +1,12 @@
 """What an action is, and what the actions of one transition hand on to each other.
 
-May be imported by the actions, drivers, act and reconcile.
+May be imported by the actions, drivers, act, busy and reconcile.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
 import attrs
@@ -12,7 +14,7 @@ import attrs
 from reconciler.bases import BaseLoops
 from reconciler.kernel.port import Kernel
 from statemachine.errors import BlockedError, TransientError
-from statemachine.observed import DeviceNumber, FileIdentity, Loop
+from statemachine.observed import DeviceNumber, FileIdentity, Holder, Loop
 
 
 @attrs.define(kw_only=True, eq=False)
@@ -24,6 +26,8 @@ class Scene:
     disk: str
     same_boot: bool
     """Whether the base's pin was taken in this boot."""
+    link_roots: tuple[Path, ...] = ()
+    """Where links may be made; none for anywhere."""
     base: FileIdentity | None = None
     cow: FileIdentity | None = None
     cow_is_new: bool = False
@@ -61,14 +65,21 @@ def in_use(
     Returns:
         BlockedError with the holders, or the TransientError as it is when nobody can be named.
     """
-    holders = scene.kernel.holders(device)
-    lasting = [holder for holder in holders if not _is_udev(holder.name)]
-    if not lasting:
-        return error
-    names = tuple(map(str, lasting))
-    msg = f"{path} is in use by {', '.join(names)}"
+    holders = lasting(scene.kernel.holders(device))
+    return in_use_error(path, holders, errno=error.errno) if holders else error
+
+
+def lasting(holders: Sequence[Holder]) -> tuple[Holder, ...]:
+    """Return the holders that are no short look of udev's or blkid's."""
+    return tuple(holder for holder in holders if not _is_udev(holder.name))
+
+
+def in_use_error(path: str, holders: Sequence[Holder], *, errno: int | None = None) -> BlockedError:
+    """Return the error that names who holds a device."""
+    names = tuple(map(str, holders))
+    msg = f"{path} is in use by {', '.join(names) or 'somebody who cannot be named'}"
     hint = "byre goes on by itself when it is closed; it never forces"
-    return BlockedError(msg, errno=error.errno, kind="in-use", holders=names, hint=hint)
+    return BlockedError(msg, errno=errno, kind="in-use", holders=names, hint=hint)
 
 
 def _is_udev(name: str) -> bool:

@@ -17,7 +17,8 @@ import attrs
 
 from reconciler.checkup.finding import Finding, Level, Patient, exists, read
 from statemachine.errors import ByreError, LogDamaged
-from statemachine.eventlog import EventLog, check_hash
+from statemachine.batch import check_hash
+from statemachine.eventlog import EventLog
 
 ROOM_BYTES_MIN: Final = 1 << 30
 ROOM_SHARE_MIN: Final = 0.05

@@ -49,10 +49,19 @@ _COMMANDS: Final[dict[str, str]] = {
 
 @attrs.frozen(kw_only=True)
 class Context:
-    """What every command gets: which root, and with which settings."""
+    """What every command gets: which root, and what was said of its settings."""
 
     root: Root
-    settings: Settings
+    device_prefix: str | None = None
+
+    @property
+    def settings(self) -> Settings:
+        """The settings of the root, with what was given on the command line."""
+        return self.settings_with()
+
+    def settings_with(self, **given: object) -> Settings:
+        """Return the same with more that was given; see `Settings.read`."""
+        return Settings.read(self.root.config, device_prefix=self.device_prefix, **given)
 
 
 class LazyGroup(click.Group):
@@ -111,17 +120,15 @@ def _set_root(ctx: click.Context, option: click.Parameter, root: Path | None) ->
 )
 @click.option(
     "--device-prefix",
-    default=DEVICE_PREFIX,
     envvar="BYRE_DEVICE_PREFIX",
-    show_default=True,
-    help="What the names of new dm devices begin with.",
+    help=f"What the names of new dm devices begin with.  [default: {DEVICE_PREFIX}]",
 )
 @click.version_option(package_name="byre", prog_name="byre")
 @click.pass_context
-def cli(ctx: click.Context, root: Path | None, device_prefix: str) -> None:
+def cli(ctx: click.Context, root: Path | None, device_prefix: str | None) -> None:
     """Keep the copy-on-write disks of sandboxes as they should be, and tell what happened."""
     where = Root(root) if root else Root.from_environment(os.environ, uid=os.getuid())
-    ctx.obj = Context(root=where, settings=Settings(device_prefix=device_prefix))
+    ctx.obj = Context(root=where, device_prefix=device_prefix)
 
 
 def run(arguments: list[str] | None = None) -> None:

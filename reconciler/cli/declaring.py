@@ -7,16 +7,23 @@ from pathlib import Path
 
 import click
 
-from reconciler.api import Byre, Waited
+from reconciler.api import Byre
 from reconciler.cli import describe, options, say
 from reconciler.cli.app import Context
 from reconciler.declare import Declared
 from reconciler.lock import RootLock
+from reconciler.outcome import Waited
 from reconciler.specs import Sourced, read
 from statemachine.errors import RootBusy, SpecError
 from statemachine.machine import Desired, Trigger
 from statemachine.names import NAME_RULE
-from statemachine.spec import DriverChoice, parse
+from statemachine.spec import (
+    BUSY_TIMEOUT_S,
+    BUSY_TIMEOUT_S_MAX,
+    DriverChoice,
+    OnBusy,
+    parse,
+)
 
 EXIT_ORDER = (4, 1, 5)
 """Of several disks that did not get there, which exit code tells most."""
@@ -68,6 +75,29 @@ def apply_command(
     show_default=True,
     help="How it is built; auto takes dm-snapshot where the kernel has it.",
 )
+@click.option(
+    "--cow-size",
+    metavar="SIZE",
+    help="How large its CoW begins (64MiB); by default so large that it never overflows.",
+)
+@click.option("--cow-max", metavar="SIZE", help="How far its CoW may be grown.")
+@click.option(
+    "--on-busy",
+    "on_busy",
+    type=click.Choice([each.value for each in OnBusy]),
+    default=OnBusy.WAIT.value,
+    show_default=True,
+    help="What becomes of a pause or a removal when the disk is in use for too long.",
+)
+@click.option(
+    "--busy-timeout",
+    "busy_timeout_s",
+    type=click.FloatRange(0, BUSY_TIMEOUT_S_MAX),
+    default=BUSY_TIMEOUT_S,
+    show_default=True,
+    metavar="S",
+    help="How long is too long, in seconds.",
+)
 @options.waiting
 @options.reasoned
 @options.output("table", "json")
@@ -80,15 +110,20 @@ def create_command(
     link: str | None,
     desired: str,
     driver: str,
+    cow_size: str | None,
+    cow_max: str | None,
+    on_busy: str,
+    busy_timeout_s: float,
     wait: bool,
     timeout_s: float,
     reason: str,
     output: str,
 ) -> int:
     """Declare one disk."""
-    table = {"name": name, "base": base, "state": desired, "driver": driver}
-    if link is not None:
-        table["link"] = link
+    table: dict[str, object] = {"name": name, "base": base, "state": desired, "driver": driver}
+    table |= {"on_busy": on_busy, "busy_timeout_s": busy_timeout_s}
+    given = {"link": link, "cow_size": cow_size, "cow_max": cow_max}
+    table |= {field: value for field, value in given.items() if value is not None}
     [spec] = parse({"disk": [table]}, source="create", folder=Path.cwd())
     with _open(ctx) as byre:
         declared = byre.apply([Sourced("create", spec)], reason=reason)

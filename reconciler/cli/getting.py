@@ -7,11 +7,12 @@ from collections.abc import Iterator, Sequence
 
 import click
 
-from reconciler.api import Byre, is_gone
+from reconciler.api import Byre
 from reconciler.cli import describe, options, say
 from reconciler.cli.app import Context
+from reconciler.outcome import is_gone
+from statemachine.batch import replay
 from statemachine.errors import NoSuchDisk
-from statemachine.eventlog import replay
 from statemachine.projection import Record
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from typing import Final
 
 import click
 
@@ -13,27 +15,47 @@ from reconciler.orphans import Orphan, survey
 from statemachine.errors import ActionError
 from statemachine.history import iso
 
+ADOPT_WAIT_S: Final = 30.0
+"""How long the one look may take that an adopted disk gets at once."""
+
 
 @click.command(
     "orphans",
-    epilog=options.epilog("byre orphans", "byre orphans --remove loop7"),
+    epilog=options.epilog(
+        "byre orphans",
+        "byre orphans --remove loop7",
+        "byre orphans --adopt byre-sb-1 --as sb-1",
+    ),
 )
 @click.option("--remove", metavar="NAME", help="Take this one away, if nobody uses it.")
-@click.option("--adopt", metavar="NAME", help="Give this one back to the disk that lost it.")
+@click.option(
+    "--adopt", metavar="NAME", help="Give this one back to its disk, or take it in as a disk."
+)
+@click.option("--as", "as_name", metavar="DISK", help="With --adopt: what the disk is called.")
+@click.option("--base", metavar="PATH", help="With --adopt: the image that it was made on.")
 @options.reasoned
 @options.output("table", "json")
 @click.pass_obj
 def orphans_command(
-    ctx: Context, *, remove: str | None, adopt: str | None, reason: str, output: str
+    ctx: Context,
+    *,
+    remove: str | None,
+    adopt: str | None,
+    as_name: str | None,
+    base: str | None,
+    reason: str,
+    output: str,
 ) -> None:
     """List what byre made and no disk needs; it is never removed but by name."""
     if remove is not None and adopt is not None:
         raise click.UsageError("--remove and --adopt do not go together")
-    name = remove if remove is not None else adopt
-    if name is not None:
-        resolved = _resolve(ctx, name, reason=reason, adopting=adopt is not None)
-        _answer([resolved], output)
-        say.person(f"{resolved.name}: {'removed' if adopt is None else 'adopted'}")
+    if adopt is None and (as_name is not None or base is not None):
+        raise click.UsageError("--as and --base go with --adopt")
+    if adopt is not None:
+        _adopt(ctx, adopt, as_name=as_name or "", base=base or "", reason=reason, output=output)
+        return
+    if remove is not None:
+        _remove(ctx, remove, reason=reason, output=output)
         return
     with Byre(ctx.root.path, settings=ctx.settings, read_only=True) as byre:
         found = survey(byre.log, byre.kernel, byre.root)
@@ -55,12 +77,29 @@ def _why_no_dm(byre: Byre) -> str:
     return ""
 
 
-def _resolve(ctx: Context, name: str, *, reason: str, adopting: bool) -> Orphan:
+def _remove(ctx: Context, name: str, *, reason: str, output: str) -> None:
     from reconciler.resolve import Resolver  # noqa: PLC0415 - only with --remove or --adopt
 
     with Byre(ctx.root.path, settings=ctx.settings) as byre:
-        resolver = Resolver(byre, reason=reason)
-        return resolver.adopt(name) if adopting else resolver.remove(name)
+        removed = Resolver(byre, reason=reason).remove(name)
+    _answer([removed], output)
+    say.person(f"{removed.name}: removed")
+
+
+def _adopt(
+    ctx: Context, name: str, *, as_name: str, base: str, reason: str, output: str
+) -> None:
+    from reconciler.adoption import Word  # noqa: PLC0415 - only with --adopt
+    from reconciler.resolve import Resolver  # noqa: PLC0415
+
+    with Byre(ctx.root.path, settings=ctx.settings) as byre:
+        adopted = Resolver(byre, reason=reason).adopt(name, Word(name=as_name, base=base))
+        [waited] = byre.wait([adopted.disk], timeout_s=ADOPT_WAIT_S)
+    _answer([adopted.orphan], output)
+    say.person(f"{adopted.orphan.name}: adopted, disk {adopted.disk} is {waited.record.state}")
+    if not waited.is_there:
+        say.error(f"{adopted.disk}: {waited.message}", waited.hint)
+        sys.exit(waited.exit_code)
 
 
 def _answer(orphans: Sequence[Orphan], output: str) -> None:

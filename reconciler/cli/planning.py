@@ -6,18 +6,20 @@ from typing import Any
 
 import click
 
-from reconciler import plan
-from reconciler.api import Byre, is_gone
+from reconciler import busy, plan
+from reconciler.api import Byre
 from reconciler.cli import options, say
 from reconciler.cli.app import Context
 from reconciler.declare import Declarer
 from reconciler.drivers.port import View
+from reconciler.outcome import is_gone
+from reconciler.protect import Freeze, Grow, NoteLevel, Protection, Thaw
 from reconciler.requester import this_process
 from reconciler.specs import read
 from statemachine import projection
 from statemachine.events import Event, NewEvent, encode
 from statemachine.history import iso
-from statemachine.projection import Record
+from statemachine.projection import Failure, Record
 
 
 @click.command("plan", epilog=options.epilog("byre plan", "byre plan -f disks.toml -o json"))
@@ -74,6 +76,7 @@ def _pretend(byre: Byre, records: dict[str, Record], where: str) -> None:
         byre.kernel,
         by=this_process(),
         device_prefix=byre.settings.device_prefix,
+        link_roots=byre.settings.link_roots,
     )
     for name, event in declarer.preview(read(where)):
         if event is None:
@@ -128,9 +131,23 @@ def _in_words(view: View, step: plan.Step) -> tuple[list[str], list[str], str]:
         return [trigger.value for trigger in plan.outlook(record)], [], "it is wanted again"
     if isinstance(step, plan.NoteDrift):
         return _drift_in_words(view, step)
+    if isinstance(step, Grow | Freeze | Thaw | NoteLevel):
+        return [], [_protection_in_words(step)], "its data is protected"
     way = [trigger.value for trigger in plan.outlook(record)]
     triggers = way if way[:1] == [step.trigger.value] else [step.trigger.value, *way]
     return triggers, list(map(str, step.actions)), step.why
+
+
+def _protection_in_words(step: Protection) -> str:
+    match step:
+        case Grow():
+            return f"grow its CoW to {step.size}, as {step.room.percent} % are used"
+        case Freeze():
+            return f"freeze it: {step.message}"
+        case Thaw():
+            return f"thaw it: {step.message}"
+        case NoteLevel():
+            return f"tell that its CoW is {step.room.percent} % full"
 
 
 def _drift_in_words(view: View, step: plan.NoteDrift) -> tuple[list[str], list[str], str]:
@@ -147,7 +164,10 @@ def _drift_in_words(view: View, step: plan.NoteDrift) -> tuple[list[str], list[s
 def _explained(byre: Byre, record: Record) -> dict[str, Any]:
     view, _ = byre.look(record)
     observed, failure, dm = view.observed, record.failure, view.observed.dm
-    holders = [str(h) for h in byre.kernel.holders(dm.device)] if dm and dm.open_count else []
+    held = busy.look(byre.kernel, record, observed, failure.trigger if failure else None)
+    holders = [str(holder) for holder in held.holders] if held else []
+    is_in_use = failure is not None and failure.kind == busy.KIND
+    on_cow = [loop for loop in byre.kernel.loops() if observed.cow and loop.backs(observed.cow)]
     return {
         "observed": {
             "shape": view.seen.shape.value,
@@ -155,18 +175,33 @@ def _explained(byre: Byre, record: Record) -> dict[str, Any]:
             "base": str(observed.base) if observed.base else None,
             "cow": str(observed.cow) if observed.cow else None,
             "cow_header": observed.cow_header,
+            "other_loops": [loop.path for loop in on_cow if loop != observed.cow_loop],
             "device": dm.node if dm else (observed.cow_loop.path if observed.cow_loop else None),
             "open_count": dm.open_count if dm else None,
             "suspended": dm.suspended if dm else None,
         },
+        "frozen": record.frozen.message if record.frozen else None,
         "in_flight": record.in_flight.trigger.value if record.in_flight else None,
         "blocker": (failure.message if failure else None)
         or (record.fault.message if record.fault else None),
         "hint": (failure.hint if failure else None)
         or (record.fault.hint if record.fault else None),
-        "holders": holders or (list(failure.holders) if failure else []),
+        # Of what is in use, those of now; of anything else, what the failure named.
+        "holders": holders if is_in_use or failure is None else holders or list(failure.holders),
+        "in_use": _in_use(record, failure) if failure and is_in_use else None,
         "attempts": record.attempts,
         "next_retry_at": iso(failure.retry_at) if failure and failure.retry_at else None,
+    }
+
+
+def _in_use(record: Record, failure: Failure) -> dict[str, Any]:
+    """Since when it is waited for the holders, how long it may take, and what then."""
+    spec = record.wanted
+    return {
+        "since": iso(failure.since),
+        "deadline_at": iso(failure.since + int(spec.busy_timeout_s * 1_000_000_000)),
+        "on_busy": spec.on_busy.value,
+        "overdue": failure.overdue,
     }
 
 

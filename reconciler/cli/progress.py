@@ -8,7 +8,8 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from reconciler.api import Byre, is_there
+from reconciler.api import Byre
+from reconciler.outcome import is_there
 from statemachine.errors import ByreError
 
 REFRESH_S: Final = 0.2

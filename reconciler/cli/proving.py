@@ -1,7 +1,10 @@
-"""`replay` and `log verify`: is the record what the log says, and is the log what was written?"""
+"""`replay` and `log`: is a record what the log says, is the log what was written, what is left?"""
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import attrs
 import click
 
 from reconciler import drift
@@ -9,6 +12,8 @@ from reconciler.api import Byre
 from reconciler.cli import options, say
 from reconciler.cli.app import Context
 from statemachine import history
+from statemachine.eventlog import EventLog
+from statemachine.salvage import salvage
 
 
 @click.command(
@@ -60,9 +65,9 @@ def _drifts(byre: Byre) -> list[str]:
     return found
 
 
-@click.group("log", epilog=options.epilog("byre log verify"))
+@click.group("log", epilog=options.epilog("byre log verify", "byre log salvage /srv/new/byre.db"))
 def log_command() -> None:
-    """Check the event log."""
+    """Check the event log, and keep what is intact of a damaged one."""
 
 
 @log_command.command("verify", epilog=options.epilog("byre log verify", "byre log verify -o json"))
@@ -70,10 +75,29 @@ def log_command() -> None:
 @click.pass_obj
 def verify_command(ctx: Context, *, output: str) -> None:
     """Check every event against its hash and its predecessor; names the first bad one."""
-    with Byre(ctx.root.path, read_only=True) as byre:
-        chain = history.verify(byre.log)
+    with EventLog(ctx.root.log, read_only=True, lenient=True) as log:
+        chain = history.verify(log)
     if output == "json":
         say.machine(
             {"events": chain.events, "seq": chain.seq, "head": chain.hash, "unknown": chain.unknown}
         )
     say.person(f"{chain.events} events are what was written; head {chain.hash}")
+
+
+@log_command.command("salvage", epilog=options.epilog("byre log salvage /srv/new/byre.db"))
+@click.argument("target", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False))
+@options.output("table", "json")
+@click.pass_obj
+def salvage_command(ctx: Context, *, target: Path, output: str) -> None:
+    """Write the intact events of a damaged log into a new one; the damaged one stays as it is."""
+    with EventLog(ctx.root.log, read_only=True, lenient=True) as log:
+        kept = salvage(log, target.absolute())
+    if output == "json":
+        say.machine(attrs.asdict(kept))
+    if not kept.has_root_id:
+        say.error(
+            "the root's identity could not be read; the new log has one of its own",
+            "loop devices of bases that are in use stay until their disks are paused",
+        )
+    say.person(f"{kept.seq} events and {kept.disks} disks are in {target}; head {kept.hash}")
+    say.person(f"not kept: {kept.lost}" if kept.lost else "nothing is missing")

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import attrs
 import click
 
 from reconciler import specs
-from reconciler.api import Byre, Waited
+from reconciler.api import Byre
 from reconciler.cli import options, say
 from reconciler.cli.app import Context
 from reconciler.config import Settings
 from reconciler.daemon import Daemon
 from reconciler.logs import LogFormat, configure
+from reconciler.outcome import Waited
 from reconciler.watch.dmevents import DmEventWatcher
 from reconciler.watch.folders import FolderWatcher, Place
 from reconciler.watch.hint import Watcher
@@ -37,17 +37,14 @@ ONCE_TIMEOUT_S = 30.0
     "--resync",
     "resync_s",
     type=float,
-    default=Settings().resync_s,
-    show_default=True,
     metavar="S",
-    help="How often everything is looked at without a wake-up, in seconds.",
+    help="How often everything is looked at without a wake-up, in seconds.  "
+    f"[default: {Settings().resync_s:.0f}]",
 )
 @click.option(
     "--workers",
     type=int,
-    default=Settings().workers,
-    show_default=True,
-    help="How many disks are worked on at once.",
+    help=f"How many disks are worked on at once.  [default: {Settings().workers}]",
 )
 @click.option(
     "--timeout",
@@ -72,14 +69,14 @@ def run_command(
     *,
     once: bool,
     specs_path: Path | None,
-    resync_s: float,
-    workers: int,
+    resync_s: float | None,
+    workers: int | None,
     timeout_s: float,
     log_format: str,
 ) -> int:
     """Keep the disks of this root as they should be, until SIGTERM; SIGHUP reads specs again."""
     configure(LogFormat(log_format))
-    settings = attrs.evolve(ctx.settings, resync_s=resync_s, workers=workers)
+    settings = ctx.settings_with(resync_s=resync_s, workers=workers)
     with Byre(ctx.root.path, settings=settings) as byre:
         if once:
             return _once(byre, specs_path, timeout_s)

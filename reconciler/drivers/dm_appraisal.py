@@ -10,13 +10,19 @@ from typing import Final
 
 import attrs
 
+from reconciler.drivers.cow_room import CowRoom, bound, cow_size, first_size
 from reconciler.drivers.port import Appraisal, Ground, Shape, link_defects
 from reconciler.kernel.port import CowHeader
 from statemachine.machine import State
 from statemachine.names import DmUuid, cow_marker
-from statemachine.observed import LinkKind, ObservedDisk, SnapshotHealth
+from statemachine.observed import DeviceNumber, LinkKind, Loop, ObservedDisk, SnapshotHealth
 from statemachine.projection import Record
+from statemachine.units import SECTOR_BYTES, Sectors
 
+_LOST: Final = (
+    "end its user; with a copy of the CoW file: remove the device, put the copy in place, then "
+    "`byre retry`; without one: `byre remove`, and create it anew"
+)
 _OTHER_TABLE: Final = "somebody gave the device another table; remove the device, then `byre retry`"
 
 
@@ -27,11 +33,18 @@ def appraise(record: Record, observed: ObservedDisk, ground: Ground) -> Appraisa
     if fault is not None:
         return attrs.evolve(fault, shape=shape)
     if shape is Shape.LIVE:
-        return Appraisal(shape=shape, defects=_live_defects(record, observed))
+        defects = _live_defects(record, observed)
+        return Appraisal(
+            shape=shape,
+            defects=defects,
+            is_unheard_of=record.cow is None,
+            room=_room(record, observed),
+        )
     return Appraisal(
         shape=shape,
         defects=_attached_defects(record, observed),
         leftovers=_leftovers(record, observed, shape),
+        is_unheard_of=record.cow is None and observed.cow_header == CowHeader.VALID,
     )
 
 
@@ -65,7 +78,7 @@ def _fault(
 ) -> Appraisal | None:
     """Say why a disk that has data must be left alone; None when it need not be."""
     if record.cow is None or record.state in (State.ABSENT, State.REMOVED):
-        return None
+        return _fault_of_unrecorded(observed, shape) if record.cow is None else None
     path = record.cow_path
     if observed.cow is None:
         hint = "put the file back, then `byre retry`; or `byre remove` gives the disk up"
@@ -77,7 +90,7 @@ def _fault(
         msg = f"CoW file {path} is another file: recorded {record.cow}; found {observed.cow}"
         hint = "put the recorded file back, then `byre retry`"
         return attrs.evolve(_faulted("identity-mismatch", msg, hint), fault_exit_code=4)
-    if shape is Shape.LIVE and (fault := _fault_of_device(record, observed)) is not None:
+    if shape is Shape.LIVE and (fault := _fault_of_device(record, observed, ground)):
         return fault
     bad = observed.cow_header in (CowHeader.INVALID, CowHeader.FOREIGN)
     lost = observed.cow_header == CowHeader.EMPTY and record.state is State.PAUSED
@@ -88,17 +101,45 @@ def _fault(
     return None
 
 
-def _fault_of_device(record: Record, observed: ObservedDisk) -> Appraisal | None:
+def _fault_of_unrecorded(observed: ObservedDisk, shape: Shape) -> Appraisal | None:
+    """Say why a live device of which the log tells nothing cannot be taken in; None if it can."""
+    if shape is not Shape.LIVE or observed.cow is not None or observed.dm is None:
+        return None
+    msg = f"{observed.dm.name} is live, and its CoW file is not in its place"
+    return _faulted("cow-missing", msg, "copy the data out of the device, then `byre remove`")
+
+
+def _fault_of_device(record: Record, observed: ObservedDisk, ground: Ground) -> Appraisal | None:
     """Say what is wrong with a live device and cannot be put right; None when nothing is."""
-    loop, cow = observed.cow_loop, observed.cow
-    if loop is not None and cow is not None and not loop.backs(cow):
-        msg = f"{record.device_name} is on {loop.path} ({loop.backing_path}), not on its own file"
+    wrong = _wrong_table(record, observed, ground)
+    if wrong:
+        msg = f"{record.device_name} {wrong}"
         return attrs.evolve(_faulted("identity-mismatch", msg, _OTHER_TABLE), fault_exit_code=4)
     health = observed.dm.status.health if observed.dm and observed.dm.status else None
     if health in (SnapshotHealth.INVALID, SnapshotHealth.OVERFLOW):
-        msg = f"the snapshot is {health}: its exception store cannot be used any more"
-        return _faulted(f"snapshot-{health}", msg, "restore the CoW file from a copy")
+        msg = f"the snapshot is {health}: what was written to it is lost, its base is untouched"
+        return _faulted(f"snapshot-{health}", msg, _LOST)
     return None
+
+
+def _wrong_table(record: Record, observed: ObservedDisk, ground: Ground) -> str:
+    """Say what a live device stands on if not on its own file over its base; "" when it does."""
+    table = observed.dm.table if observed.dm else None
+    if table is None:
+        return "has another table than a snapshot"
+    below, origin, cow = observed.cow_loop, observed.base_loop, observed.cow
+    if cow is not None and (below is None or not below.backs(cow)):
+        return f"is on {_place(below, table.cow)}, not on its own file"
+    same_boot = record.base_boot_id == ground.boot_id
+    if same_boot and (origin is None or not origin.backs(record.base)):
+        return f"is over {_place(origin, table.origin)}, not over its base"
+    if table.length != record.base.size.sectors_exact():
+        return f"has {table.length.count} sectors, its base {record.base.size.count} bytes"
+    return ""
+
+
+def _place(loop: Loop | None, number: DeviceNumber) -> str:
+    return f"{loop.path} ({loop.backing_path})" if loop else f"device {number}"
 
 
 def _faulted(kind: str, message: str, hint: str) -> Appraisal:
@@ -111,11 +152,32 @@ def _live_defects(record: Record, observed: ObservedDisk) -> tuple[str, ...]:
     found: list[str] = []
     if (record.device, record.device_number) != (str(node_path(record)), str(dm.device)):
         found.append(f"{node_path(record)} ({dm.device}) is not the recorded device")
-    if dm.suspended:
+    if dm.suspended and record.frozen is None:
         found.append(f"{dm.name} is suspended")
     if observed.node is not None and not _leads_to(observed, dm.node):
         found.append(f"{node_path(record)} does not lead to {dm.node}")
+    there = observed.device_node
+    if there is not None and there.target != str(dm.device):
+        found.append(f"{dm.node} is {'missing' if there.kind is LinkKind.MISSING else 'another'}")
     return (*found, *link_defects(record, observed, str(node_path(record))))
+
+
+def _room(record: Record, observed: ObservedDisk) -> CowRoom | None:
+    """Return how full a live disk's exception store is; None when that cannot be told."""
+    dm, cow = observed.dm, observed.cow
+    if dm is None or dm.status is None or cow is None or record.cow is None:
+        return None
+    spec, base = record.wanted, record.base.size
+    return CowRoom(
+        used=dm.status.used.to_bytes(),
+        capacity=dm.status.total.to_bytes(),
+        # A loop has whole sectors only.
+        file_size=Sectors(cow.size.count // SECTOR_BYTES).to_bytes(),
+        recorded=record.cow.size,
+        least=first_size(spec, base),
+        bound=bound(spec, base),
+        full=cow_size(base),
+    )
 
 
 def _leads_to(observed: ObservedDisk, dm_node: str) -> bool:

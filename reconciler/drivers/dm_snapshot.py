@@ -19,6 +19,7 @@ from reconciler.actions import (
     CheckBase,
     CheckCow,
     DetachCow,
+    FindDm,
     HandOverCow,
     LoadTable,
     MakeCow,
@@ -31,37 +32,17 @@ from reconciler.actions import (
 from reconciler.actions.links import CheckName, DropNode, MakeNode
 from reconciler.bases import BaseLoops
 from reconciler.drivers import dm_appraisal, linking
+from reconciler.drivers.cow_room import first_size
 from reconciler.drivers.dm_appraisal import node_path, uuid_of
 from reconciler.drivers.port import Appraisal, Ground
 from reconciler.kernel.port import Capabilities, CowHeader, Kernel
 from statemachine.machine import LIVE, State, Trigger
 from statemachine.observed import Loop, ObservedDisk
 from statemachine.projection import Record
-from statemachine.units import Bytes, Chunks
-
-EXCEPTIONS_PER_CHUNK: Final = 256
-"""A metadata chunk of 4096 bytes holds as many (old, new) pairs of 16 bytes (kernel fact 10;
-struct disk_exception in drivers/md/dm-snap-persistent.c)."""
-
 
 _FIRST_LIFE: Final = (CowHeader.EMPTY, CowHeader.VALID)
 """A first life begins on an empty store; one that failed or crashed after it was resumed leaves a
 valid one."""
-
-
-def cow_size(base: Bytes) -> Bytes:
-    """Return how large a CoW file must be so that a full rewrite of the disk never overflows it.
-
-    One header chunk, all data chunks, one metadata chunk for each 256 of them, and the one that
-    the kernel clears ahead when an area fills (`zero_disk_area` of the next area in
-    persistent_commit_exception).
-
-    Raises:
-        UnitError: the base is no multiple of 512, or the result passes 2**63 - 512 bytes.
-    """
-    data = base.sectors_exact().chunks_ceil().count
-    metadata = data // EXCEPTIONS_PER_CHUNK + 2
-    return Chunks(1 + data + metadata).to_bytes()
 
 
 class DmSnapshot:
@@ -92,6 +73,7 @@ class DmSnapshot:
         elif cow_file is not None:
             loops = _loops_below(kernel, record, cow_file.device, cow_file.inode)
             base_loop = kernel.loop(record.base_loop) if record.base_loop is not None else None
+        ours = dm is not None and dm.uuid == uuid_of(record) and dm.live
         wanted = record.wanted.link
         return ObservedDisk(
             base=base,
@@ -102,6 +84,7 @@ class DmSnapshot:
             other_cow_loops=loops[1:],
             dm=dm,
             node=kernel.read_link(node_path(record)),
+            device_node=kernel.read_link(Path(dm.node)) if dm is not None and ours else None,
             link=kernel.read_link(wanted) if wanted is not None else None,
         )
 
@@ -132,7 +115,7 @@ class DmSnapshot:
         self, record: Record, observed: ObservedDisk, ground: Ground, cow: Path
     ) -> list[Action]:
         base = record.wanted.base
-        have_cow: Action = MakeCow(cow, cow_size(record.base.size))
+        have_cow: Action = MakeCow(cow, first_size(record.wanted, record.base.size))
         if record.cow is not None and observed.cow is not None:
             # It was attached before and lost its loop; a first life may have been tried on it.
             same_boot = record.cow_boot_id == ground.boot_id
@@ -181,8 +164,10 @@ class DmSnapshot:
     ) -> list[Action]:
         node, uuid = node_path(record), uuid_of(record)
         if record.state in LIVE:
+            # A frozen one stays suspended; `protect` resumes it when there is room.
+            name = record.device_name
             return [
-                ResumeDm(record.device_name, uuid),
+                FindDm(name, uuid) if record.frozen else ResumeDm(name, uuid),
                 HandOverCow(cow),
                 MakeNode(node),
                 *linking.make_link(record, observed, str(node), (str(node),)),

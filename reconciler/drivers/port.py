@@ -16,7 +16,9 @@ import attrs
 from reconciler.actions import Action
 from reconciler.bases import BaseLoops
 from reconciler.config import Root
+from reconciler.drivers.cow_room import CowRoom
 from reconciler.kernel.port import Capabilities, Kernel
+from reconciler.space import Space
 from statemachine.machine import Trigger
 from statemachine.observed import LinkKind, ObservedDisk
 from statemachine.projection import Record
@@ -44,6 +46,10 @@ class Appraisal:
     """What is wrong within the shape and can be put right ("link /x is missing")."""
     leftovers: tuple[str, ...] = ()
     """What is there and should not be, in a shape below live ("loop /dev/loop3")."""
+    room: CowRoom | None = None
+    """How full a live disk's exception store is; None where there is none."""
+    is_unheard_of: bool = False
+    """Whether the disk has data that the record does not know of."""
     fault: str = ""
     """Why nothing must be done without a person's word; "" when there is none."""
     fault_kind: str = ""
@@ -58,6 +64,10 @@ class Ground:
     root: Root
     boot_id: str
     capabilities: Capabilities
+    space: Space
+    """The room on the file system of the CoW files."""
+    cow_levels: tuple[int, ...] = ()
+    """At which fill levels of an exception store the log tells of it, in percent, ascending."""
 
 
 class Driver(Protocol):

@@ -5,7 +5,7 @@ durable, so a crash leaves nothing behind; where the file system has no such fil
 under a temporary name that the next attempt clears away. Which method was used is returned, as
 falling back is never silent (arcbox PR 665).
 
-Raises OSError; may be imported by `linux` and tests.
+Raises OSError, IdentityMismatch and UnsafePath; may be imported by `linux` and tests.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from reconciler.kernel import ioctl
-from reconciler.kernel.files import make_parents, sync_folder
+from reconciler.kernel import ioctl, safepath
+from reconciler.kernel.files import make_parents, mismatch, same_inode, sync_folder
 from reconciler.kernel.port import CloneMethod
+from reconciler.kernel.safepath import Place
+from statemachine.observed import FileIdentity
 from statemachine.units import Bytes
 
 _PIECE_BYTES: Final = 1 << 20
@@ -31,75 +33,101 @@ _NO_TMPFILE: Final = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, er
 _NO_HOLES: Final = frozenset({errno.EINVAL, errno.EOPNOTSUPP})
 
 
-def clone_file(source: Path, target: Path, size: Bytes) -> CloneMethod:
+def clone_file(
+    source: Path, target: Path, size: Bytes, *, expected: FileIdentity | None = None
+) -> CloneMethod:
     """Make `target` a private copy of `source`, 0600 and durable, `size` long.
 
     Args:
-        source: the base; a symlink at its end is followed.
+        source: the base, a regular file; a symlink at its end is followed.
         target: must not exist; missing parents are made, 0700.
         size: of the copy; zeros follow where the base ends.
+        expected: which file the source must be; None for whichever is there.
 
     Raises:
+        IdentityMismatch: the source is another file.
+        UnsafePath: another user could replace the target.
         OSError: EEXIST if there is a target; EFBIG if the source is longer than `size`.
     """
     make_parents(target)
-    if os.path.lexists(target):
-        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
-    with ioctl.opened(source, os.O_RDONLY) as base, _nameless(target) as copy:
-        length = os.lseek(base, 0, os.SEEK_END)
-        if length > size.count:
-            raise OSError(errno.EFBIG, f"it has {length} bytes, more than {size.count}")
-        method = _copy(base, copy, length)
-        os.ftruncate(copy, size.count)
-        os.fsync(copy)
-    sync_folder(target.parent)
+    with safepath.place(target, own=True) as place:
+        if _is_there(place):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
+        with safepath.regular(source, os.O_RDONLY, follow=True) as base:
+            found = os.fstat(base)
+            if expected is not None and not same_inode(found, expected):
+                raise mismatch(source, found, expected)
+            method = _clone(base, found.st_size, place, size)
+        sync_folder(place.folder)
     return method
 
 
-@contextlib.contextmanager
-def _nameless(target: Path) -> Iterator[int]:
-    """Open a new file next to the target; it gets its name when the block ends well."""
+def _clone(base: int, length: int, place: Place, size: Bytes) -> CloneMethod:
+    if length > size.count:
+        raise OSError(errno.EFBIG, f"it has {length} bytes, more than {size.count}")
+    with _nameless(place) as copy:
+        method = _copy(base, copy, length)
+        os.ftruncate(copy, size.count)
+        os.fsync(copy)
+    return method
+
+
+def _is_there(place: Place) -> bool:
     try:
-        descriptor = os.open(target.parent, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        os.stat(place.name, dir_fd=place.folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _nameless(place: Place) -> Iterator[int]:
+    """Open a new file in the target's folder; it gets its name when the block ends well."""
+    try:
+        flags = os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC
+        descriptor = os.open(".", flags, 0o600, dir_fd=place.folder)
     except OSError as error:
         if error.errno not in _NO_TMPFILE:
             raise
-        with _hidden(target) as descriptor:
+        with _hidden(place) as descriptor:
             yield descriptor
         return
     try:
         yield descriptor
-        _name(descriptor, target)
+        # Python uses linkat() with AT_SYMLINK_FOLLOW, which this needs (open(2), O_TMPFILE), when
+        # a folder's descriptor is given. EEXIST if somebody has the name.
+        _link(f"/proc/self/fd/{descriptor}", place, follow=True)
     finally:
         os.close(descriptor)
 
 
-def _name(descriptor: int, target: Path) -> None:
-    """Give a nameless file its name; EEXIST if somebody has it (open(2), O_TMPFILE).
-
-    A folder's descriptor makes Python use linkat() with AT_SYMLINK_FOLLOW, which this needs.
-    """
-    with ioctl.opened(target.parent, os.O_RDONLY | os.O_DIRECTORY) as folder:
-        os.link(
-            f"/proc/self/fd/{descriptor}",
-            target.name,
-            src_dir_fd=folder,
-            dst_dir_fd=folder,
-            follow_symlinks=True,
-        )
+def _link(source: str, place: Place, *, follow: bool) -> None:
+    os.link(
+        source,
+        place.name,
+        src_dir_fd=place.folder,
+        dst_dir_fd=place.folder,
+        follow_symlinks=follow,
+    )
 
 
 @contextlib.contextmanager
-def _hidden(target: Path) -> Iterator[int]:
+def _hidden(place: Place) -> Iterator[int]:
     """Do as `_nameless` does under a temporary name; what a crash left there is cleared away."""
-    hidden = target.with_name(f".{target.name}.byre-partial")
-    hidden.unlink(missing_ok=True)
+    folder, hidden = place.folder, f".{place.name}.byre-partial"
+    _unlink(folder, hidden)
     try:
-        with ioctl.opened(hidden, os.O_RDWR | os.O_CREAT | os.O_EXCL) as descriptor:
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+        with ioctl.opened(hidden, flags, folder=folder) as descriptor:
             yield descriptor
-        os.link(hidden, target)
+        _link(hidden, place, follow=False)
     finally:
-        hidden.unlink(missing_ok=True)
+        _unlink(folder, hidden)
+
+
+def _unlink(folder: int, name: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=folder)
 
 
 def _copy(base: int, copy: int, length: int) -> CloneMethod:

@@ -121,11 +121,13 @@ class DeviceMapper:
         self._call(ioctl.DM_DEV_SUSPEND, uuid=uuid)
 
     def suspend(self, uuid: str) -> None:
-        """Freeze a file system mounted on it, flush what is in flight, and stop IO.
+        """Stop IO, once what is in flight is done.
 
-        Waits for IO in flight as long as the kernel needs; a signal ends the wait (EINTR).
+        Waits for IO in flight as long as the kernel needs; a signal ends the wait (EINTR). A file
+        system mounted on it is not frozen (SKIP_LOCKFS): freezing one writes its dirty pages,
+        and this is called when there is no room for them.
         """
-        self._call(ioctl.DM_DEV_SUSPEND, uuid=uuid, flags=Flag.SUSPEND)
+        self._call(ioctl.DM_DEV_SUSPEND, uuid=uuid, flags=Flag.SUSPEND | Flag.SKIP_LOCKFS)
 
     def remove(self, uuid: str) -> None:
         """Remove a device; in use: a few quick tries, 46 ms in all, then EBUSY.

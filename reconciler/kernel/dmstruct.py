@@ -22,7 +22,7 @@ from reconciler.kernel.ioctl import DM_IOCTL_BYTES
 from reconciler.kernel.port import DmName
 from statemachine.errors import PermanentError
 from statemachine.observed import DeviceNumber
-from statemachine.units import Sectors
+from statemachine.units import Sectors, UnitError
 
 NAME_BYTES_MAX: Final = 127  # DM_NAME_LEN 128 with its NUL
 UUID_BYTES_MAX: Final = 128  # DM_UUID_LEN 129 with its NUL
@@ -53,6 +53,7 @@ class Flag(enum.IntFlag):
     ACTIVE_PRESENT = 1 << 5
     INACTIVE_PRESENT = 1 << 6
     BUFFER_FULL = 1 << 8
+    SKIP_LOCKFS = 1 << 10
     NOFLUSH = 1 << 11
     UUID = 1 << 14
     """Given to DM_LIST_DEVICES: list the UUIDs as well (4.45, Linux 5.13)."""
@@ -153,8 +154,8 @@ def read_targets(buffer: bytes | bytearray) -> tuple[Target, ...]:
             raise LayoutError(f"target {len(targets)} of {count} lies outside of the answer")
         start, length, _, following, kind = _SPEC.unpack_from(data, offset)
         text = _text_at(data, offset + _SPEC.size, len(data))
-        target = Target(start=Sectors(start), length=Sectors(length), kind=_text(kind), text=text)
-        targets.append(target)
+        where = {"start": _sectors(start), "length": _sectors(length)}
+        targets.append(Target(**where, kind=_text(kind), text=text))
         offset = max(following, offset + _SPEC.size)
     return tuple(targets)
 
@@ -224,6 +225,8 @@ def _pack_target(target: Target) -> bytes:
 
 def _data(buffer: bytes | bytearray) -> bytes:
     """Cut out what the kernel says it wrote: from data_start to data_size."""
+    if len(buffer) < DM_IOCTL_BYTES:
+        raise LayoutError(f"{len(buffer)} bytes cannot hold a dm_ioctl")
     size, start = struct.unpack_from("=2I", buffer, 12)
     return bytes(buffer[start : min(size, len(buffer))])
 
@@ -231,6 +234,13 @@ def _data(buffer: bytes | bytearray) -> bytes:
 def _device(number: int) -> DeviceNumber:
     """Decode huge_encode_dev(): the 12:20 bit layout that user space has as dev_t as well."""
     return DeviceNumber(os.major(number), os.minor(number))
+
+
+def _sectors(count: int) -> Sectors:
+    try:
+        return Sectors(count)
+    except UnitError as error:
+        raise LayoutError(f"a target of the kernel is out of range: {error}") from error
 
 
 def _aligned(size: int) -> int:

@@ -2,32 +2,33 @@
 
 Everything that creates or removes a name is durable (the file and its folder are fsynced) before
 it returns. Never overwrites; never follows a symlink at the end of a path but where `identify`
-is told to. Copies are made in `clone`, symlinks in `links`.
+is told to. What is byre's own is made and removed in a folder that was walked to (`safepath`) and
+that holds it: nobody else can swap it. Copies are made in `clone`, symlinks in `links`.
 
-Raises OSError, and IdentityMismatch where a file is not the one that was meant.
+Raises OSError, IdentityMismatch where a file is not the one that was meant, and UnsafePath.
 May be imported by the kernel layer and tests.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
-import struct
 from pathlib import Path
 from typing import Final
 
-from reconciler.kernel import ioctl
+from reconciler.kernel import ioctl, safepath
 from reconciler.kernel.port import CowHeader, FreeSpace
-from statemachine.errors import IdentityMismatch
+from reconciler.kernel.safepath import Place
+from reconciler.store import layout
+from reconciler.store.layout import StoreError
+from statemachine.errors import IdentityMismatch, UnsafePath
 from statemachine.observed import FileIdentity
 from statemachine.units import CHUNK_SECTORS, LARGEST_BYTES, SECTOR_BYTES, Bytes
 
-_HEADER = struct.Struct("<4I")
-"""struct disk_header of drivers/md/dm-snap-persistent.c: magic, valid, version and chunk size in
-sectors, little endian."""
-_MAGIC: Final = 0x70416E53  # "SnAp"
-_VERSION: Final = 1
+_FOLDER_MODE: Final = 0o755
+_LISTING: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 _RMDIR_TRIES_MAX: Final = 3
 _STAT_BLOCK_BYTES: Final = 512  # st_blocks, whatever the file system's own block is
 
@@ -71,7 +72,7 @@ def mismatch(path: Path, found: os.stat_result, expected: FileIdentity) -> Ident
 def readable(path: Path) -> bool:
     """Tell whether this process can open the file for reading; raises OSError if it can't now."""
     try:
-        with ioctl.opened(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY):
+        with safepath.regular(path, os.O_RDONLY, follow=True):
             return True
     except OSError as error:
         if error.errno in ioctl.OUT_OF_MEANS:
@@ -92,22 +93,23 @@ def cow_header(path: Path) -> CowHeader:
     try:
         if not stat.S_ISREG(path.lstat().st_mode):
             return CowHeader.FOREIGN
-        with ioctl.opened(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK) as descriptor:
-            return parse_header(os.pread(descriptor, _HEADER.size, 0))
+        with safepath.regular(path, os.O_RDONLY, follow=False) as descriptor:
+            return parse_header(os.pread(descriptor, layout.HEADER_BYTES, 0))
     except (FileNotFoundError, NotADirectoryError):
         return CowHeader.MISSING
 
 
 def parse_header(raw: bytes) -> CowHeader:
     """Say what the first 16 bytes of an exception store are; fewer are a file that short."""
-    if not any(raw):
+    try:
+        header = layout.parse_header(raw)
+    except StoreError:
+        return CowHeader.FOREIGN
+    if header is None:
         return CowHeader.EMPTY
-    if len(raw) < _HEADER.size:
+    if header.chunk.count != CHUNK_SECTORS:
         return CowHeader.FOREIGN
-    magic, valid, version, chunk = _HEADER.unpack(raw)
-    if (magic, version, chunk) != (_MAGIC, _VERSION, CHUNK_SECTORS) or valid not in (0, 1):
-        return CowHeader.FOREIGN
-    return CowHeader.VALID if valid else CowHeader.INVALID
+    return CowHeader.VALID if header.valid else CowHeader.INVALID
 
 
 def allocated(path: Path) -> Bytes:
@@ -140,84 +142,147 @@ def create_sparse(path: Path, size: Bytes, *, sys: Path) -> FileIdentity:
     """Make a new sparse file of this size, 0600, durable with its folder entry.
 
     Raises:
+        UnsafePath: another user could replace it there.
         OSError: EEXIST if there is anything at the path; ENOSPC, EFBIG and what else the file
             system says, with the file taken away again.
     """
     make_parents(path)
-    with ioctl.opened(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW) as descriptor:
-        try:
-            os.ftruncate(descriptor, size.count)
-            os.fsync(descriptor)
-        except OSError:
-            path.unlink()
-            raise
-    sync_folder(path.parent)
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    with safepath.place(path, own=True) as (folder, name):
+        with ioctl.opened(name, flags, folder=folder) as descriptor:
+            try:
+                os.ftruncate(descriptor, size.count)
+                os.fsync(descriptor)
+            except OSError:
+                os.unlink(name, dir_fd=folder)
+                raise
+        sync_folder(folder)
     made = identify(path, follow=False, sys=sys)
     assert made is not None, path
     return made
 
 
-def remove_file(path: Path, expected: FileIdentity) -> bool:
-    """Unlink a file if it is still the expected one; durable. False if it is gone.
-
-    Between the check and the unlink another file could be put there; nobody but byre has
-    business in these folders (0700), so the kernel's lack of an unlink by inode is accepted.
+def grow_file(path: Path, expected: FileIdentity, size: Bytes) -> bool:
+    """Make a file this large, durable; False if it is as large already.
 
     Raises:
         IdentityMismatch: another file is in its place.
+        OSError: ENOENT; ENOSPC, EFBIG and what else the file system says.
     """
-    try:
-        found = path.lstat()
+    with safepath.regular(path, os.O_RDWR, follow=False) as descriptor:
+        found = os.fstat(descriptor)
         if not same_inode(found, expected):
             raise mismatch(path, found, expected)
-        path.unlink()
+        if found.st_size >= size.count:
+            return False
+        os.ftruncate(descriptor, size.count)
+        os.fsync(descriptor)
+    return True
+
+
+def remove_file(path: Path, expected: FileIdentity) -> bool:
+    """Unlink a file if it is still the expected one; durable. False if it is gone.
+
+    The kernel has no unlink by inode. Between the check and the unlink only root and we can put
+    another file there, as the folder holds what is ours.
+
+    Raises:
+        IdentityMismatch: another file is in its place.
+        UnsafePath: another user could replace it there.
+    """
+    try:
+        with safepath.place(path, own=True) as (folder, name):
+            found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            if not same_inode(found, expected):
+                raise mismatch(path, found, expected)
+            os.unlink(name, dir_fd=folder)
+            sync_folder(folder)
     except (FileNotFoundError, NotADirectoryError):
         return False
-    sync_folder(path.parent)
     return True
 
 
 def make_folder(path: Path) -> bool:
-    """Make one folder, 0755 whatever the umask says. False if it exists."""
-    try:
-        path.mkdir()
-    except FileExistsError:
-        if path.is_dir():
-            return False
-        raise
-    path.chmod(0o755)
+    """Make one folder, 0755 whatever the umask says. False if it exists.
+
+    Raises:
+        UnsafePath: the way to it is not to be passed, or somebody swapped it while it was made.
+        OSError: EEXIST if something else is there; ENOENT without a parent.
+    """
+    with safepath.place(path) as place:
+        try:
+            os.mkdir(place.name, _FOLDER_MODE, dir_fd=place.folder)
+        except FileExistsError:
+            with contextlib.suppress(OSError), safepath.folder(path):
+                return False
+            raise
+        _open_to_all(path, place)
     return True
 
 
+def _open_to_all(path: Path, place: Place) -> None:
+    """Give a new folder the mode that the umask may have narrowed."""
+    with ioctl.opened(place.name, _LISTING, folder=place.folder) as descriptor:
+        found = os.fstat(descriptor)
+        if stat.S_IMODE(found.st_mode) == _FOLDER_MODE:
+            return
+        if found.st_uid != os.geteuid() or not _is_empty(descriptor):
+            raise UnsafePath(f"{path} was replaced while it was made", hint="see who writes there")
+        os.fchmod(descriptor, _FOLDER_MODE)
+
+
 def remove_folder(path: Path) -> bool:
-    """Remove one folder if it is empty. False if it is not, or is gone."""
+    """Remove one folder if it is empty. False if it is not, or is gone.
+
+    Raises:
+        UnsafePath: the way to it is not to be passed.
+        OSError: ENOTDIR if it is no folder.
+    """
+    try:
+        with safepath.place(path) as place:
+            return _remove_folder(place)
+    except FileNotFoundError:
+        return False
+
+
+def _remove_folder(place: Place) -> bool:
     for _ in range(_RMDIR_TRIES_MAX):
         try:
-            path.rmdir()
-        except FileNotFoundError:
-            return False
+            os.rmdir(place.name, dir_fd=place.folder)
         except OSError as error:
-            if path.is_dir() and not path.is_symlink() and any(path.iterdir()):
-                return False
-            # Not empty a moment ago, empty now: another disk's link went in between. Again.
             if error.errno != errno.ENOTEMPTY:
                 raise
+            with ioctl.opened(place.name, _LISTING, folder=place.folder) as descriptor:
+                if not _is_empty(descriptor):
+                    return False
+            # Not empty a moment ago, empty now: another disk's link went in between. Again.
         else:
             return True
     return False
 
 
+def _is_empty(folder: int) -> bool:
+    with os.scandir(folder) as entries:
+        return next(entries, None) is None
+
+
 def make_parents(path: Path) -> None:
-    """Make the missing parent folders of a path, 0700, each durable in its own parent."""
+    """Make the missing parent folders of a path, 0700, each durable in its own parent.
+
+    Raises:
+        UnsafePath: another user could replace one of them.
+    """
     missing = [parent for parent in path.parents if not parent.exists()]
-    for folder in reversed(missing):
-        folder.mkdir(mode=0o700, exist_ok=True)
-        sync_folder(folder.parent)
+    for made in reversed(missing):
+        with safepath.place(made, own=True) as (folder, name):
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(name, 0o700, dir_fd=folder)
+            sync_folder(folder)
 
 
-def sync_folder(path: Path) -> None:
-    """Make the names in a folder durable."""
-    with ioctl.opened(path, os.O_RDONLY | os.O_DIRECTORY) as descriptor:
+def sync_folder(folder: int) -> None:
+    """Make the names in an open folder durable; it may be open by O_PATH only."""
+    with ioctl.opened(".", os.O_RDONLY | os.O_DIRECTORY, folder=folder) as descriptor:
         os.fsync(descriptor)
 
 

@@ -1,4 +1,4 @@
-"""Who keeps a block device open: processes, mounts in every namespace, swap, devices above it.
+"""Who keeps a block device open: processes, mounts of every namespace, swap, devices above it.
 
 For the one sentence that helps a person ("in use by process qemu (pid 41)"), never for a
 decision: everything here is a look at one moment, and what may not be read is left out. It walks
@@ -6,7 +6,8 @@ decision: everything here is a look at one moment, and what may not be read is l
 something is in the way. A process that maps the device and has closed it is not found.
 
 Source: proc(5), Documentation/ABI/stable/sysfs-block (holders).
-Privilege: root sees all processes, others their own. May be imported by `linux` and tests.
+Privilege: root sees all processes, others their own.
+May be imported by `linux`, the watcher for releases, and tests.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from statemachine.observed import DeviceNumber, Holder
 
 _HOLDERS_MAX: Final = 64
 """Enough for a person; a base can have thousands of devices above it."""
+_SPACES = re.compile(r"[ \t]")
 _ESCAPED = re.compile(r"\\([0-7]{3})")
 
 
@@ -39,7 +41,8 @@ class HolderFinder:
         """Return who has the device open, at most 64, each once."""
         number = os.makedev(device.major, device.minor)
         found: dict[Holder, None] = {}
-        for search in (self._above(device), self._mounts(device), self._swaps(number)):
+        above, loops = self._above(device), self._loops(number)
+        for search in (above, loops, self._mounts(device), self._swaps(number)):
             found.update(dict.fromkeys(search))
         for holder in self._processes(number):
             if len(found) >= _HOLDERS_MAX:
@@ -52,6 +55,12 @@ class HolderFinder:
         for name in _names(self.sys / "dev" / "block" / str(device) / "holders"):
             dm_name = _read(self.sys / "block" / name / "dm" / "name").strip()
             yield Holder(kind="dm", name=dm_name or name)
+
+    def _loops(self, number: int) -> Iterator[Holder]:
+        """Loop devices on it as their file; sysfs counts them as no holders."""
+        for file in (self.sys / "block").glob("loop*/loop/backing_file"):
+            if _is_device(Path(_read(file).rstrip("\n")), number):
+                yield Holder(kind="loop", name=f"/dev/{file.parent.parent.name}")
 
     def _mounts(self, device: DeviceNumber) -> Iterator[Holder]:
         """Mounts of it, once for each mount namespace that some visible process is in."""
@@ -67,8 +76,7 @@ class HolderFinder:
                 yield from (Holder(kind="mount", name=at) for at in mount_points(table, device))
 
     def _swaps(self, number: int) -> Iterator[Holder]:
-        for line in _read(self.proc / "swaps").splitlines()[1:]:
-            path = _unescaped(line.split()[0])
+        for path in swap_paths(_read(self.proc / "swaps")):
             if _is_device(Path(path), number):
                 yield Holder(kind="swap", name=path)
 
@@ -84,12 +92,33 @@ class HolderFinder:
         return sorted((name for name in _names(self.proc) if name.isdecimal()), key=int)
 
 
+def nodes_of(pid: int, device: DeviceNumber, *, proc: Path = Path("/proc")) -> Iterator[Path]:
+    """Yield the descriptors of a process that lead to a device, as paths that others can follow.
+
+    They lead to the very inode that was opened, in whatever namespace or chroot it lies.
+    """
+    number, folder = os.makedev(device.major, device.minor), proc / str(pid) / "fd"
+    yield from (folder / name for name in _names(folder) if _is_device(folder / name, number))
+
+
 def mount_points(mountinfo: str, device: DeviceNumber) -> Iterator[str]:
-    """Pick the mount points of a device out of the text of a mountinfo file (proc(5))."""
-    for line in mountinfo.splitlines():
-        fields = line.split()
+    """Pick the mount points of a device out of the text of a mountinfo file (proc(5)).
+
+    A name may hold what Python takes for a space or the end of a line, as U+00A0 and U+2028; the
+    kernel escapes only those that separate its own fields and lines.
+    """
+    for line in mountinfo.split("\n"):
+        fields = line.split(" ")
         if len(fields) > 4 and fields[2] == str(device):  # noqa: PLR2004 - the fifth is the point
             yield _unescaped(fields[4])
+
+
+def swap_paths(swaps: str) -> Iterator[str]:
+    """Pick the files and devices that are swapped to out of the text of /proc/swaps."""
+    for line in swaps.split("\n")[1:]:
+        path = _SPACES.split(line, maxsplit=1)[0]
+        if path:
+            yield _unescaped(path)
 
 
 def _is_device(path: Path, number: int) -> bool:
@@ -110,7 +139,7 @@ def _names(folder: Path) -> list[str]:
 
 def _read(path: Path) -> str:
     with contextlib.suppress(OSError):
-        return path.read_text(errors="replace")
+        return path.read_bytes().decode("utf-8", "replace")  # as text, "\r" would end a line
     return ""
 
 

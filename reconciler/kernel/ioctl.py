@@ -23,6 +23,7 @@ LOOP_SET_FD: Final = 0x4C00
 LOOP_CLR_FD: Final = 0x4C01
 LOOP_SET_STATUS64: Final = 0x4C04
 LOOP_GET_STATUS64: Final = 0x4C05
+LOOP_SET_CAPACITY: Final = 0x4C07
 LOOP_CONFIGURE: Final = 0x4C0A
 LOOP_CTL_GET_FREE: Final = 0x4C82
 LO_FLAGS_READ_ONLY: Final = 1
@@ -48,7 +49,6 @@ DM_GET_TARGET_VERSION: Final = _DM_BASE | 17
 
 # include/uapi/linux/fs.h and fcntl.h
 _RENAME_EXCHANGE: Final = 2
-_AT_FDCWD: Final = -100
 
 OUT_OF_MEANS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR})
 """Errors that speak of this process or host at this moment, not of the thing that was asked for:
@@ -58,9 +58,18 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 @contextlib.contextmanager
-def opened(path: Path, flags: int, mode: int = 0o600) -> Iterator[int]:
-    """Open a file for the length of a `with` block, closed on exec; raises OSError."""
-    descriptor = os.open(path, flags | os.O_CLOEXEC, mode)
+def opened(
+    path: Path | str, flags: int, mode: int = 0o600, *, folder: int | None = None
+) -> Iterator[int]:
+    """Open a file for the length of a `with` block, closed on exec; raises OSError.
+
+    Args:
+        path: a path, or a name in `folder`.
+        flags: for open(2).
+        mode: of a new file.
+        folder: a descriptor of the folder that a name is in.
+    """
+    descriptor = os.open(path, flags | os.O_CLOEXEC, mode, dir_fd=folder)
     try:
         yield descriptor
     finally:
@@ -97,18 +106,18 @@ def call(descriptor: int, request: int, argument: int | bytearray = 0) -> int:
     return int(fcntl.ioctl(descriptor, request, argument))
 
 
-def exchange(left: Path, right: Path) -> None:
-    """Swap two names atomically; both must exist.
+def exchange(left: str, right: str, *, folder: int) -> None:
+    """Swap two names of one open folder atomically; both must exist.
 
     Raises OSError, EINVAL where the file system cannot (9p, NFS). Linux 3.15.
     """
     result = _libc.renameat2(
-        _AT_FDCWD,
+        ctypes.c_int(folder),
         ctypes.c_char_p(os.fsencode(left)),
-        _AT_FDCWD,
+        ctypes.c_int(folder),
         ctypes.c_char_p(os.fsencode(right)),
         ctypes.c_uint(_RENAME_EXCHANGE),
     )
     if result != 0:
         number = ctypes.get_errno() or errno.EIO
-        raise OSError(number, os.strerror(number), str(left), None, str(right))
+        raise OSError(number, os.strerror(number), left, None, right)

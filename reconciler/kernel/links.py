@@ -6,7 +6,10 @@ RENAME_EXCHANGE), so readers see the old or the new one and never none; what cam
 at, and exchanged back if it was not what was expected. `/dev/mapper/NAME` made here is not in
 udev's database, so it is dropped here too (kernel fact 7).
 
-Raises OSError, and ForeignDevice for what is somebody else's.
+The folder of a link is walked to and opened once (`safepath`), and everything is done in the open
+folder: a sandbox that owns a part of the path cannot lead it elsewhere.
+
+Raises OSError, ForeignDevice for what is somebody else's, and UnsafePath.
 May be imported by `linux` and tests.
 """
 
@@ -14,34 +17,53 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from reconciler.kernel import ioctl
-from reconciler.kernel.loopdev import make_node
-from statemachine.errors import ForeignDevice
+from reconciler.kernel import ioctl, safepath
+from reconciler.kernel.safepath import Place
+from statemachine.errors import ForeignDevice, UnsafePath
 from statemachine.observed import DeviceNumber, LinkKind, LinkObservation
 
 _TRIES_MAX: Final = 3
 """How often the thing at a path may change between looking and acting."""
+_NAME_BYTES_MAX: Final = 255 - len("..byre-new")  # NAME_MAX, linux/limits.h
 
 
 def read_link(path: Path) -> LinkObservation:
     """Return what is at a path, without following it.
 
-    A parent that is no folder makes it OCCUPIED: somebody's file is in the way.
+    A parent that is no folder, or not to be passed, makes it OCCUPIED: somebody is in the way.
     """
     try:
-        found = path.lstat()
-        if stat.S_ISLNK(found.st_mode):
-            # os.readlink: the literal text; a Path would tidy it up.
-            return LinkObservation(kind=LinkKind.SYMLINK, target=os.readlink(path))  # noqa: PTH115
+        with safepath.place(path) as place:
+            there = look(place)
     except FileNotFoundError:
-        return LinkObservation(kind=LinkKind.MISSING, missing_parents=_missing_parents(path))
+        there = LinkObservation(kind=LinkKind.MISSING)
     except NotADirectoryError:
         return LinkObservation(kind=LinkKind.OCCUPIED)
+    except UnsafePath as error:
+        return LinkObservation(kind=LinkKind.OCCUPIED, why=error.message)
+    if there.kind is LinkKind.MISSING:
+        return LinkObservation(kind=LinkKind.MISSING, missing_parents=_missing_parents(path))
+    return there
+
+
+def look(place: Place) -> LinkObservation:
+    """Return what is at a name in an open folder, without following it."""
+    folder, name = place
+    try:
+        found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        if stat.S_ISLNK(found.st_mode):
+            # os.readlink: the literal text; a Path would tidy it up.
+            text = os.readlink(name, dir_fd=folder)
+            return LinkObservation(kind=LinkKind.SYMLINK, target=text)
+    except FileNotFoundError:
+        return LinkObservation(kind=LinkKind.MISSING)
     if stat.S_ISBLK(found.st_mode):
         number = DeviceNumber(os.major(found.st_rdev), os.minor(found.st_rdev))
         return LinkObservation(kind=LinkKind.DEVICE, target=str(number))
@@ -53,24 +75,26 @@ def put_link(path: Path, target: str, *, replaces: str | None) -> bool:
 
     Raises:
         ForeignDevice: something else than the symlink `replaces` is there.
+        UnsafePath: the way to it is not to be passed.
         OSError: EINVAL where the file system cannot exchange names (9p, NFS), ENOENT without a
             parent, EAGAIN if the path keeps changing.
     """
-    _clear_leftover(path)
-    for _ in range(_TRIES_MAX):
-        there = read_link(path)
-        if there.kind is LinkKind.MISSING:
-            with contextlib.suppress(FileExistsError):
-                path.symlink_to(target)
-                return True
-        elif there.kind is LinkKind.SYMLINK and there.target == target:
-            return False
-        elif there.kind is LinkKind.SYMLINK and there.target == replaces:
-            with contextlib.suppress(FileNotFoundError):
-                _exchange(path, target, replaces)
-                return True
-        else:
-            raise _foreign(path, there)
+    with _place(path) as place:
+        _clear_leftover(place)
+        for _ in range(_TRIES_MAX):
+            there = look(place)
+            if there.kind is LinkKind.MISSING:
+                with contextlib.suppress(FileExistsError):
+                    os.symlink(target, place.name, dir_fd=place.folder)
+                    return True
+            elif there.kind is LinkKind.SYMLINK and there.target == target:
+                return False
+            elif there.kind is LinkKind.SYMLINK and there.target == replaces:
+                with contextlib.suppress(FileNotFoundError):
+                    _exchange(path, place, target, replaces)
+                    return True
+            else:
+                raise _foreign(path, there)
     raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN), str(path))
 
 
@@ -79,62 +103,82 @@ def drop_link(path: Path, target: str) -> bool:
 
     Raises:
         ForeignDevice: anything else is there.
+        UnsafePath: the way to it is not to be passed.
     """
-    _clear_leftover(path)
-    there = read_link(path)
-    if there.kind is LinkKind.MISSING:
-        return False
-    if there.kind is not LinkKind.SYMLINK or there.target != target:
-        raise _foreign(path, there)
     try:
-        path.unlink()
+        with _place(path) as place:
+            _clear_leftover(place)
+            there = look(place)
+            if there.kind is LinkKind.MISSING:
+                return False
+            if there.kind is not LinkKind.SYMLINK or there.target != target:
+                raise _foreign(path, there)
+            os.unlink(place.name, dir_fd=place.folder)
     except FileNotFoundError:
         return False
     return True
 
 
 def ensure_node(device: DeviceNumber, path: Path) -> bool:
-    """Make the block device node if it is missing (no devtmpfs). False if it is there.
+    """Make the block device node, 0600, if it is missing (no devtmpfs). False if it is there.
+
+    Privilege: CAP_MKNOD.
 
     Raises:
         ForeignDevice: something else is there, or a node of another number.
+        UnsafePath: the way to it is not to be passed.
     """
-    for _ in range(_TRIES_MAX):
-        there = read_link(path)
-        if there.kind is LinkKind.MISSING:
-            with contextlib.suppress(FileExistsError):
-                make_node(path, device)
-                return True
-        elif there.kind is LinkKind.DEVICE and there.target == str(device):
-            return False
-        else:
-            raise _foreign(path, there)
+    with _place(path) as place:
+        for _ in range(_TRIES_MAX):
+            there = look(place)
+            if there.kind is LinkKind.MISSING:
+                number = os.makedev(device.major, device.minor)
+                with contextlib.suppress(FileExistsError):
+                    os.mknod(place.name, 0o600 | stat.S_IFBLK, number, dir_fd=place.folder)
+                    return True
+            elif there.kind is LinkKind.DEVICE and there.target == str(device):
+                return False
+            else:
+                raise _foreign(path, there)
     raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN), str(path))
 
 
-def _exchange(path: Path, target: str, replaces: str) -> None:
-    """Swap in a new symlink, look at what came out, and swap back if it is not `replaces`."""
-    beside = _beside(path)
-    beside.symlink_to(target)
+@contextlib.contextmanager
+def _place(path: Path) -> Iterator[Place]:
     try:
-        ioctl.exchange(beside, path)
-        came_out = read_link(beside)
+        with safepath.place(path) as place:
+            yield place
+    except NotADirectoryError as error:
+        raise _foreign(path, LinkObservation(kind=LinkKind.OCCUPIED)) from error
+
+
+def _exchange(path: Path, place: Place, target: str, replaces: str) -> None:
+    """Swap in a new symlink, look at what came out, and swap back if it is not `replaces`."""
+    beside = _beside(place)
+    os.symlink(target, beside.name, dir_fd=beside.folder)
+    try:
+        ioctl.exchange(beside.name, place.name, folder=place.folder)
+        came_out = look(beside)
         if came_out.kind is not LinkKind.SYMLINK or came_out.target != replaces:
-            ioctl.exchange(beside, path)
+            ioctl.exchange(beside.name, place.name, folder=place.folder)
             raise _foreign(path, came_out)
     finally:
-        _clear_leftover(path)
+        _clear_leftover(place)
 
 
-def _clear_leftover(path: Path) -> None:
-    """Remove the symlink that a crash inside `_exchange` left beside a path; nothing else."""
-    beside = _beside(path)
-    if beside.is_symlink():
-        beside.unlink(missing_ok=True)
+def _clear_leftover(place: Place) -> None:
+    """Remove the symlink that a crash inside `_exchange` left beside a name; nothing else."""
+    beside = _beside(place)
+    if look(beside).kind is LinkKind.SYMLINK:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(beside.name, dir_fd=beside.folder)
 
 
-def _beside(path: Path) -> Path:
-    return path.with_name(f".{path.name}.byre-new")
+def _beside(place: Place) -> Place:
+    """Return the name for the new symlink; of a name without room for more, a digest."""
+    name = os.fsencode(place.name)
+    text = hashlib.sha256(name).hexdigest() if len(name) > _NAME_BYTES_MAX else place.name
+    return Place(place.folder, f".{text}.byre-new")
 
 
 def _missing_parents(path: Path) -> tuple[str, ...]:

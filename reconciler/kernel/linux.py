@@ -11,12 +11,13 @@ May be imported by the command line, the daemon and the contract suite; all else
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from pathlib import Path
 from typing import Final
 
-from reconciler.kernel import clone, files, links
+from reconciler.kernel import clone, files, links, safepath
 from reconciler.kernel.dm import DeviceMapper
 from reconciler.kernel.dmstruct import Flag, Reply
 from reconciler.kernel.holders import HolderFinder
@@ -117,7 +118,7 @@ class LinuxKernel(Kernel):
             try:
                 return self._dm.names()
             except OSError as error:
-                if error.errno in _NO_DEVICE_MAPPER:
+                if self._has_no_dm(error):
                     return ()
                 raise
 
@@ -127,7 +128,7 @@ class LinuxKernel(Kernel):
             try:
                 return self._dm.look(name)
             except OSError as error:
-                if error.errno in _NO_DEVICE_MAPPER:
+                if self._has_no_dm(error):
                     return None
                 raise
 
@@ -135,6 +136,11 @@ class LinuxKernel(Kernel):
         """Return what is at a path where a link or node should be, without following it."""
         with failing(f"look at {path}"):
             return links.read_link(path)
+
+    def real_path(self, path: Path) -> Path:
+        """Return a path with all its symlinks resolved; what is missing stays as it is said."""
+        with failing(f"resolve {path}"):
+            return Path(os.path.realpath(path))
 
     def holders(self, device: DeviceNumber) -> tuple[Holder, ...]:
         """Return who has a device open: processes, mounts, swap, dm devices above."""
@@ -147,10 +153,17 @@ class LinuxKernel(Kernel):
         with failing(f"create the file {path}"):
             return files.create_sparse(path, size, sys=self._sys)
 
-    def clone_file(self, source: Path, target: Path, size: Bytes) -> CloneMethod:
+    def grow_file(self, path: Path, expected: FileIdentity, size: Bytes) -> bool:
+        """Make a file this large if it is still the expected one. False if it is already."""
+        with failing(f"grow the file {path} to {size.count} bytes"):
+            return files.grow_file(path, expected, size)
+
+    def clone_file(
+        self, source: Path, target: Path, size: Bytes, *, expected: FileIdentity | None = None
+    ) -> CloneMethod:
         """Make `target` a private copy of `source`: a reflink, else a sparse copy."""
         with failing(f"copy {source} to {target}"):
-            return clone.clone_file(source, target, size)
+            return clone.clone_file(source, target, size, expected=expected)
 
     def remove_file(self, path: Path, expected: FileIdentity) -> bool:
         """Unlink a file if it is still the expected one; durable. False if gone."""
@@ -172,8 +185,9 @@ class LinuxKernel(Kernel):
         A base (read-only) may be behind a symlink, our own files may not; what is bound is the
         open descriptor whose identity was checked, whatever the path says meanwhile.
         """
-        flags = os.O_RDONLY if read_only else os.O_RDWR | os.O_NOFOLLOW
-        with failing(f"attach a loop device to {path}"), opened(path, flags) as file:
+        flags = os.O_RDONLY if read_only else os.O_RDWR
+        opening = safepath.regular(path, flags, follow=read_only)
+        with failing(f"attach a loop device to {path}"), opening as file:
             found = os.fstat(file)
             if not files.same_inode(found, expected):
                 raise files.mismatch(path, found, expected)
@@ -183,6 +197,16 @@ class LinuxKernel(Kernel):
         """Let the kernel detach this loop when its last opener goes. False if it was set."""
         with failing(f"set autoclear on {loop.path}"):
             return self._loops.set_autoclear(loop)
+
+    def loop_keep(self, loop: Loop) -> bool:
+        """Take autoclear back: the loop stays when its last opener goes. False if it is gone."""
+        with failing(f"take autoclear of {loop.path} back"):
+            return self._loops.keep(loop)
+
+    def loop_grow(self, loop: Loop) -> bool:
+        """Give a loop the size that its file has by now. False if it had it."""
+        with failing(f"grow {loop.path} with {loop.backing_path}"):
+            return self._loops.grow(loop)
 
     def loop_detach(self, loop: Loop) -> bool:
         """Detach a loop if it still backs the same file. False if it does not exist any more."""
@@ -214,7 +238,7 @@ class LinuxKernel(Kernel):
         return True
 
     def dm_suspend(self, uuid: str) -> bool:
-        """Stop IO and flush what is in flight. False if it was suspended."""
+        """Stop IO, once what is in flight is done. False if it was suspended."""
         with failing(f"suspend dm device {uuid}"):
             if self._info(uuid).has(Flag.SUSPEND):
                 return False
@@ -272,12 +296,32 @@ class LinuxKernel(Kernel):
             raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))
         return info
 
+    def _has_no_dm(self, error: OSError) -> bool:
+        """Tell whether there is no device-mapper, and not merely no node to ask it by."""
+        blind = error.errno == errno.ENOENT and self._misc_minor("device-mapper") is not None
+        return error.errno in _NO_DEVICE_MAPPER and not blind
+
+    def _misc_minor(self, name: str) -> int | None:
+        """Return the minor of a driver of the misc major, 10; None if this kernel has it not."""
+        with contextlib.suppress(OSError):
+            for line in (self._proc / "misc").read_text().splitlines():
+                minor, _, found = line.strip().partition(" ")
+                if found == name and minor.isdecimal():
+                    return int(minor)
+        return None
+
+    def _missing_node(self, path: Path, name: str) -> str:
+        minor = self._misc_minor(name)
+        return f"{path} is missing, the kernel has it: `mknod -m 600 {path} c 10 {minor}`"
+
     def _why_no_dm(self) -> str:
         try:
             usable = self._dm.has_target(TARGET)
         except OSError as error:
-            if error.errno in _NO_DEVICE_MAPPER:
+            if self._has_no_dm(error):
                 return "this kernel has no device-mapper; `modprobe dm-mod dm-snapshot`, if it can"
+            if error.errno == errno.ENOENT:
+                return self._missing_node(self._dev / "mapper" / "control", "device-mapper")
             return f"device-mapper is not to be used: {error.strerror}; it needs root"
         if not usable:
             return "device-mapper has no snapshot target; `modprobe dm-snapshot`"
@@ -288,6 +332,8 @@ class LinuxKernel(Kernel):
             with opened(self._loops.control, os.O_RDWR):
                 return ""
         except OSError as error:
+            if error.errno == errno.ENOENT and self._misc_minor("loop-control") is not None:
+                return self._missing_node(self._loops.control, "loop-control")
             if error.errno in _NO_DEVICE_MAPPER:
                 return "this kernel has no loop devices; `modprobe loop`, if it can"
             return f"loop devices are not to be used: {error.strerror}; they need root"

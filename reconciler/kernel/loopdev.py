@@ -119,6 +119,36 @@ class LoopDevices:
             clear(descriptor)
         return True
 
+    def keep(self, loop: Loop) -> bool:
+        """Take autoclear back, by LOOP_SET_STATUS64; while we have it open it cannot go.
+
+        Returns:
+            False if it is gone.
+
+        Raises:
+            IdentityMismatch: the number is on another file now.
+        """
+        with self._checked(loop) as (descriptor, info):
+            if info is None:
+                return False
+            if info.autoclear:
+                flags = info.flags & ~ioctl.LO_FLAGS_AUTOCLEAR
+                set_status(descriptor, attrs.evolve(info, flags=flags))
+        return True
+
+    def grow(self, loop: Loop) -> bool:
+        """Give a loop the size of its file; False if it has it or is gone.
+
+        Raises:
+            IdentityMismatch: the number is on another file now.
+        """
+        with self._checked(loop) as (descriptor, info):
+            if info is None:
+                return False
+            before = self._sectors(loop.number)
+            ioctl.call(descriptor, ioctl.LOOP_SET_CAPACITY)
+            return self._sectors(loop.number) != before
+
     def detach(self, loop: Loop) -> bool:
         """Detach a loop, or find out within 46 ms that it is in use and leave it as it was.
 
@@ -170,14 +200,9 @@ class LoopDevices:
         if before.autoclear:
             return False
         try:
-            with self._checked(loop) as (descriptor, info):
-                if info is None:
-                    return True
-                flags = info.flags & ~ioctl.LO_FLAGS_AUTOCLEAR
-                set_status(descriptor, attrs.evolve(info, flags=flags))
+            return not self.keep(loop)
         except IdentityMismatch:
             return True
-        return False
 
     def _wait_gone(self, number: int, life: str) -> bool:
         """Wait up to 46 ms for a loop with autoclear to lose its last opener."""
@@ -233,10 +258,13 @@ class LoopDevices:
             backing_inode=info.inode,
             backing_path=os.fsdecode(backing).rstrip("\n"),
             marker=info.marker,
-            size=Sectors(int((block / "size").read_text())),
+            size=self._sectors(number),
             read_only=info.read_only,
             autoclear=info.autoclear,
         )
+
+    def _sectors(self, number: int) -> Sectors:
+        return Sectors(int((self.sys / "block" / f"loop{number}" / "size").read_text()))
 
 
 def make_node(path: Path, device: DeviceNumber) -> None:

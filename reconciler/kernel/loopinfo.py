@@ -55,7 +55,8 @@ class LoopInfo:
             offset_bytes=offset,
             size_limit_bytes=limit,
             flags=flags,
-            marker=os.fsdecode(name.split(b"\0", 1)[0]),
+            # The kernel ends it with a NUL (loop_set_status_from_info() in drivers/block/loop.c).
+            marker=os.fsdecode(name[:MARKER_BYTES_MAX].split(b"\0", 1)[0]),
         )
 
     def pack(self) -> bytearray:

@@ -141,6 +141,9 @@ class Kernel(Protocol):
     def read_link(self, path: Path) -> LinkObservation:
         """Return what is at a path where a link or node should be, without following it."""
 
+    def real_path(self, path: Path) -> Path:
+        """Return a path with all its symlinks resolved; what is missing stays as it is said."""
+
     def holders(self, device: DeviceNumber) -> tuple[Holder, ...]:
         """Return who has a device open: processes, mounts, dm devices above; slow (/proc)."""
 
@@ -153,11 +156,20 @@ class Kernel(Protocol):
         PermanentError (EEXIST), as data is never replaced silently.
         """
 
-    def clone_file(self, source: Path, target: Path, size: Bytes) -> CloneMethod:
+    def grow_file(self, path: Path, expected: FileIdentity, size: Bytes) -> bool:
+        """Make a file this large, durable, if it is still (device, inode) `expected`.
+
+        The new part is a hole. False if it is as large already; never makes it smaller.
+        """
+
+    def clone_file(
+        self, source: Path, target: Path, size: Bytes, *, expected: FileIdentity | None = None
+    ) -> CloneMethod:
         """Make `target` a private copy of `source`, 0600: FICLONE, else a sparse copy.
 
         Written under a temporary name and renamed when it is whole and durable, so `target` is
-        either complete or not there. An existing target raises PermanentError (EEXIST).
+        either complete or not there. An existing target raises PermanentError (EEXIST), and a
+        source that is not `expected`, where that is given, IdentityMismatch.
         """
 
     def remove_file(self, path: Path, expected: FileIdentity) -> bool:
@@ -183,6 +195,18 @@ class Kernel(Protocol):
     def loop_set_autoclear(self, loop: Loop) -> bool:
         """Let the kernel detach this loop when its last opener goes. False if it was set."""
 
+    def loop_keep(self, loop: Loop) -> bool:
+        """Take autoclear back: the loop stays when its last opener goes. False if it is gone.
+
+        True means that it is bound and stays, whether it had autoclear or not.
+        """
+
+    def loop_grow(self, loop: Loop) -> bool:
+        """Give a loop the size that its file has by now, by LOOP_SET_CAPACITY (kernel fact 2).
+
+        What stands on it sees the new size at once. False if it had it.
+        """
+
     def loop_detach(self, loop: Loop) -> bool:
         """Detach a loop if it still backs the same file. False if it does not exist any more.
 
@@ -202,7 +226,10 @@ class Kernel(Protocol):
         """Make the loaded table live, or resume a suspended device. False if it was so."""
 
     def dm_suspend(self, uuid: str) -> bool:
-        """Stop IO and flush what is in flight. False if it was suspended."""
+        """Stop IO, once what is in flight is done. False if it was suspended.
+
+        A file system that the host has mounted on it is not frozen first: that would write.
+        """
 
     def dm_remove(self, name: str, uuid: str) -> bool:
         """Remove the device of this name if it has this UUID. False if there is none.

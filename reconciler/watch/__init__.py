@@ -8,6 +8,7 @@ is gone again; losing one costs time until the next resync, never correctness.
 - `inotify`, `folders`: folders and files.
 - `uevents`: block devices, as the kernel tells of them.
 - `dmevents`: device-mapper's own event counter.
+- `releases`: the holders of disks in use.
 - `follow`: waiting for the log in another process.
 
 May be imported by daemon, reconcile and cli.

@@ -26,6 +26,8 @@ class HintKind(enum.StrEnum):
     """A file with specs, or one in the folder of specs."""
     LINK = "link"
     """The path of a link, or of the folder that links were in."""
+    DISK = "disk"
+    """A disk, by its own name."""
     LOG = "log"
     """The event log got more events; the name is that of its file."""
     ALL = "all"

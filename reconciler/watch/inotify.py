@@ -49,6 +49,8 @@ class Change(enum.IntFlag):
     """A name came or went."""
     WRITTEN = pyinotify.IN_CLOSE_WRITE
     """Somebody who could write closed the file."""
+    CLOSED = pyinotify.IN_CLOSE_WRITE | pyinotify.IN_CLOSE_NOWRITE
+    """Whoever had it open closed it."""
     MODIFIED = pyinotify.IN_MODIFY
     """A write to a file that may stay open, as a database does. Noisy in folders of devices."""
 
@@ -106,12 +108,19 @@ class Inotify:
                 fs.inotify.max_user_watches is used up (ENOSPC).
         """
         mask = int(changes) | pyinotify.IN_DELETE_SELF | pyinotify.IN_MOVE_SELF
+        return self._watch(path, mask | pyinotify.IN_ONLYDIR)
+
+    def watch_file(self, path: Path, changes: Change) -> int:
+        """Watch one file or device node, whatever becomes of its name; returns as `watch_folder`.
+
+        Raises:
+            OSError: as `watch_folder`.
+        """
+        return self._watch(path, int(changes))
+
+    def _watch(self, path: Path, mask: int) -> int:
         try:
-            watches = self._manager.add_watch(
-                str(path),
-                mask | pyinotify.IN_ONLYDIR,
-                quiet=False,
-            )
+            watches = self._manager.add_watch(str(path), mask, quiet=False)
         except pyinotify.WatchManagerError as error:
             raise _from_last_errno(f"watch {path}", error) from error
         (watch,) = watches.values()
@@ -152,7 +161,7 @@ def _notice(event: pyinotify.Event) -> Notice:
     return Notice(
         watch=getattr(event, "wd", -1),
         name=getattr(event, "name", ""),
-        change=Change(event.mask & ~_GONE & int(Change.ENTRIES | Change.WRITTEN | Change.MODIFIED)),
+        change=Change(event.mask & ~_GONE & int(Change.ENTRIES | Change.CLOSED | Change.MODIFIED)),
         gone=bool(event.mask & _GONE),
         lost=bool(event.mask & pyinotify.IN_Q_OVERFLOW),
     )

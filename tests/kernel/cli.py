@@ -113,13 +113,13 @@ class Cli:
         """Return the arguments of `byre` for a command on this root."""
         return ["--root", str(self.root), "--device-prefix", self.prefix, *map(str, words)]
 
-    def __call__(self, *words: object, expect: int = 0) -> Answer:
-        """Run a command here; its exit code must be `expect`."""
+    def __call__(self, *words: object, expect: int | None = 0) -> Answer:
+        """Run a command here; its exit code must be `expect`, None for any."""
         out, err = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             code = _exit_code(self.words(*words))
         answer = Answer(code=code, out=out.getvalue(), err=err.getvalue())
-        assert expect == answer.code, f"byre {' '.join(map(str, words))}: {answer}"
+        assert expect in (None, answer.code), f"byre {' '.join(map(str, words))}: {answer}"
         return answer
 
     def fork(self, *words: object, before: Callable[[], None] = lambda: None) -> Child:

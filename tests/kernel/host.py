@@ -158,6 +158,13 @@ class Host(RealWorld):
             "nodes": [(name, os.readlink(MAPPER / name)) for name in self.nodes()],  # noqa: PTH115
         }
 
+    def life_of(self, name: str) -> list[object]:
+        """Return what the kernel has of one live disk, with what tells two lives apart."""
+        device = self.kernel.dm(self.device(name).name)
+        assert device is not None, f"{name} has no device"
+        table = (device.table, device.suspended, device.event_nr)
+        return [device.uuid, device.device, table, _diskseq(f"dm-{device.device.minor}")]
+
     def assert_nothing_in_kernel(self) -> None:
         """Check that no device, no loop and no node of this test is left."""
         assert (self.dm_names(), self.loops(), self.nodes()) == ([], [], [])

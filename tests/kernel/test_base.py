@@ -10,8 +10,8 @@ import pytest
 from reconciler.api import Byre
 from reconciler.kernel.linux import LinuxKernel
 from statemachine.names import base_marker
+from tests.kernel.bomb import die
 from tests.kernel.host import Host, digest, tool
-from tests.kernel.test_recovery import die
 
 pytestmark = pytest.mark.kernel
 

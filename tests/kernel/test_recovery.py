@@ -7,75 +7,23 @@ them, one after the other), and random ones from outside.
 from __future__ import annotations
 
 import itertools
-import os
 import random
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn, ParamSpec, TypeVar
 
-import attrs
 import pytest
 
-from reconciler.kernel.linux import LinuxKernel
+from tests.kernel.bomb import Bomb
 from tests.kernel.cli import Child
 from tests.kernel.host import Host, digest
 
 pytestmark = pytest.mark.kernel
 
-P = ParamSpec("P")
-R = TypeVar("R")
-
-CHANGES = (
-    "create_sparse",
-    "remove_file",
-    "loop_attach",
-    "loop_set_autoclear",
-    "loop_detach",
-    "dm_create",
-    "dm_load",
-    "dm_resume",
-    "dm_remove",
-    "ensure_node",
-    "put_link",
-    "drop_link",
-    "make_folder",
-    "remove_folder",
-)
-"""Every change that the kernel port offers and the dm-snapshot driver makes."""
 CHANGES_MAX = 40
 MANY = 6
 ROUNDS = 12
 SEED = 20261121
-
-
-def die() -> NoReturn:
-    os.kill(os.getpid(), signal.SIGKILL)
-    raise AssertionError("nobody survives that")
-
-
-@attrs.define
-class Bomb:
-    """Kills the process right after so many changes; after none, before the first."""
-
-    changes: int
-
-    def lay(self) -> None:
-        for name in CHANGES:
-            setattr(LinuxKernel, name, self._wrapped(getattr(LinuxKernel, name)))
-
-    def _wrapped(self, change: Callable[P, R]) -> Callable[P, R]:
-        def changed(*arguments: P.args, **options: P.kwargs) -> R:
-            if self.changes == 0:
-                die()
-            result = change(*arguments, **options)
-            self.changes -= 1
-            if self.changes == 0:
-                die()
-            return result
-
-        return changed
 
 
 class Life:

@@ -7,10 +7,11 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from reconciler.api import Byre, is_there
+from reconciler.api import Byre
 from reconciler.clock import FakeClock
 from reconciler.config import Settings
 from reconciler.kernel.sim import SimKernel
+from reconciler.outcome import is_there
 from reconciler.reconcile import Reconciler
 from reconciler.workers import AFTER_ERROR_S
 from statemachine import history

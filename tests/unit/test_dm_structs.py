@@ -1,6 +1,7 @@
 """The binary layout of device-mapper's ioctls, against answers laid out as the kernel does."""
 
 import struct
+from collections.abc import Callable
 
 import pytest
 
@@ -160,3 +161,18 @@ def test_a_loop_status_comes_back_as_it_was_given() -> None:
     assert LoopInfo.unpack(raw) == info
     assert info.autoclear
     assert info.read_only
+
+
+@pytest.mark.parametrize("read", [read_reply, read_targets, read_names, read_versions])
+@pytest.mark.parametrize("size", [0, 1, 19, HEADER - 1])
+def test_an_answer_without_a_whole_header_is_refused(
+    read: Callable[[bytes], object], size: int
+) -> None:
+    with pytest.raises(LayoutError, match=f"{size} bytes cannot hold a dm_ioctl"):
+        read(bytes(size))
+
+
+def test_a_target_of_a_size_that_nothing_has_is_refused() -> None:
+    target = struct.pack("=QQiI16s", 0, 2**64 - 1, 0, 48, b"linear") + b"7:0 0\0\0\0"
+    with pytest.raises(LayoutError, match="18446744073709551615 sectors is outside of 0 to"):
+        read_targets(answer(target, target_count=1))

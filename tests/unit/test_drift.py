@@ -54,6 +54,14 @@ def test_every_state_and_shape_has_its_judgement(record: Record) -> None:
     assert found == EXPECTED
 
 
+def test_data_that_the_log_has_not_heard_of_is_found_before_the_first_life_only(
+    record: Record,
+) -> None:
+    seen = Appraisal(shape=Shape.STORED, is_unheard_of=True)
+    found = {state for state in State if judged(attrs.evolve(record, state=state), seen) is FIND}
+    assert found == {State.ABSENT}
+
+
 def test_a_defect_is_repaired_only_where_the_disk_is_to_stay(record: Record) -> None:
     seen = Appraisal(shape=Shape.LIVE, defects=("the link is missing",))
     assert judged(record, seen) is REPAIR

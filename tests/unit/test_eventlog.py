@@ -14,7 +14,8 @@ import pytest
 
 from statemachine import history
 from statemachine.errors import ByreError, LogDamaged, LogUnavailable, VersionConflict
-from statemachine.eventlog import EventLog, _Request
+from statemachine.batch import Request
+from statemachine.eventlog import EventLog
 from statemachine.events import GENESIS, Event, NewEvent
 from tests.unit.events_made import declaration, host_event
 
@@ -190,7 +191,7 @@ def test_an_interrupted_commit_is_acknowledged_to_nobody(log: EventLog) -> None:
         raise KeyboardInterrupt
 
     log._clock_ns = interrupted  # noqa: SLF001
-    waiting = _Request([host_event()])
+    waiting = Request([host_event()])
     log._queue.append(waiting)  # noqa: SLF001 - another thread's, which commits with ours
     with pytest.raises(KeyboardInterrupt):
         log.append([host_event()])

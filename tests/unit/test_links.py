@@ -80,13 +80,13 @@ def test_what_came_in_between_looking_and_exchanging_is_put_back(
     real = ioctl.exchange
     calls = 0
 
-    def somebody_was_faster(left: Path, right: Path) -> None:
+    def somebody_was_faster(left: str, right: str, *, folder: int) -> None:
         nonlocal calls
         calls += 1
         if calls == 1:
             link.unlink()
             link.write_text("theirs")
-        real(left, right)
+        real(left, right, folder=folder)
 
     monkeypatch.setattr(ioctl, "exchange", somebody_was_faster)
     with pytest.raises(ForeignDevice, match="a file or folder"):
@@ -102,9 +102,9 @@ def test_a_link_that_vanishes_in_between_is_made_anew(
     link.symlink_to("old")
     real = ioctl.exchange
 
-    def it_vanished(left: Path, right: Path) -> None:
+    def it_vanished(left: str, right: str, *, folder: int) -> None:
         link.unlink()
-        real(left, right)
+        real(left, right, folder=folder)
 
     monkeypatch.setattr(ioctl, "exchange", it_vanished)
     assert kernel.put_link(link, "new", replaces="old") is True
@@ -117,7 +117,7 @@ def test_a_path_that_never_stands_still_is_given_up(
 ) -> None:
     missing = LinkObservation(kind=LinkKind.MISSING)
     (tmp_path / "link").touch()
-    monkeypatch.setattr(links, "read_link", lambda _path: missing)
+    monkeypatch.setattr(links, "look", lambda _place: missing)
     with pytest.raises(TransientError) as caught:
         kernel.put_link(tmp_path / "link", "new", replaces=None)
     assert caught.value.kind == "eagain"
@@ -129,6 +129,22 @@ def test_what_a_crash_left_beside_a_link_is_cleared_by_the_next_call(tmp_path: P
     (tmp_path / ".link.byre-new").symlink_to("old")
     assert kernel.put_link(link, "new", replaces="old") is False
     assert kernel.list_folder(tmp_path) == ("link",)
+
+
+def test_a_link_of_the_longest_name_is_exchanged_as_well(tmp_path: Path) -> None:
+    link = tmp_path / ("n" * 255)
+    link.symlink_to("old")
+    assert kernel.put_link(link, "new", replaces="old") is True
+    assert text(link) == "new"
+    assert kernel.list_folder(tmp_path) == (link.name,)
+
+
+def test_a_file_instead_of_a_parent_is_foreign(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ForeignDevice):
+        kernel.put_link(tmp_path / "file" / "link", "new", replaces=None)
+    with pytest.raises(ForeignDevice):
+        kernel.drop_link(tmp_path / "file" / "link", "new")
 
 
 def test_a_link_without_its_parent_fails_by_errno(tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ ALLOWED = {
     ("restored", "lose"): "paused",
     ("paused", "find"): "restored",
     ("attached", "find"): "snapshotted",
+    ("absent", "find"): "paused",
     ("attached", "repair"): "attached",
     ("snapshotted", "repair"): "snapshotted",
     ("paused", "repair"): "paused",

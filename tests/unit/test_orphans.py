@@ -17,17 +17,15 @@ from reconciler.kernel.openfiles import users_of
 from reconciler.kernel.sim import SimKernel
 from reconciler.lock import RootLock
 from reconciler.orphans import Orphan, OrphanKind, found_event, newly_found, survey
-from reconciler.resolve import FileUsers, NoSuchOrphan, Resolver
-from statemachine.errors import IdentityMismatch, RefusedError, RootBusy
+from reconciler.resolve import FileUsers, Resolver
+from statemachine.errors import IdentityMismatch, NoSuchOrphan, RefusedError, RootBusy
 from statemachine.events import Event
 from statemachine.machine import State, Trigger
 from statemachine.names import base_marker
-from statemachine.observed import FileIdentity, Holder, Loop, SnapshotTable
-from statemachine.units import Bytes, Sectors
+from statemachine.observed import FileIdentity, Holder
+from statemachine.units import Bytes
 from tests.unit.builders import BASE, MIB, Stage
-
-STRANGER = f"{'ab' * 16}-1"
-UUID = f"BYRE-{STRANGER}"
+from tests.unit.strays import STRANGER, UUID, add_device, add_file, add_loop
 
 
 def nobody(_file: FileIdentity) -> tuple[Holder, ...]:
@@ -51,29 +49,6 @@ def names(stage: Stage) -> list[tuple[OrphanKind, str]]:
 
 def resolver(stage: Stage, users: FileUsers = nobody) -> Resolver:
     return Resolver(stage.byre, file_users=users, reason="a test")
-
-
-def add_file(stage: Stage, name: str) -> Path:
-    return stage.kernel.make_file(stage.byre.root.cows / name, 2 * MIB)
-
-
-def add_loop(stage: Stage, path: Path, marker: str, *, read_only: bool = False) -> Loop:
-    file = stage.kernel.identify(path)
-    assert file is not None
-    return stage.kernel.loop_attach(path, file, marker=marker, read_only=read_only)
-
-
-def add_device(stage: Stage, name: str, cow: Path, uuid: str = UUID) -> None:
-    """Make a live snapshot over the base as byre would, for a disk that no log knows."""
-    bases = [loop for loop in stage.kernel.loops() if loop.marker.startswith("BYRE-base-")]
-    origin = (bases or [add_loop(stage, BASE, "BYRE-base-ffffffffffffffff", read_only=True)])[0]
-    table = SnapshotTable(
-        length=Sectors(MIB // 512), origin=origin.device, cow=add_loop(stage, cow, uuid).device
-    )
-    number = stage.kernel.dm_create(name, uuid)
-    stage.kernel.dm_load(uuid, table)
-    stage.kernel.dm_resume(uuid)
-    stage.kernel.put_link(Path("/dev/mapper") / name, f"../dm-{number.minor}", replaces=None)
 
 
 # --- what is no orphan ---------------------------------------------------------------------------
@@ -278,7 +253,7 @@ def test_nothing_is_removed_while_a_reconciler_has_the_root(stage: Stage) -> Non
         resolver(stage).remove(f"{STRANGER}.cow")
 
 
-# --- adopting ------------------------------------------------------------------------------------
+# --- giving back ---------------------------------------------------------------------------------
 
 
 def test_a_renamed_device_is_given_back_to_its_disk(stage: Stage) -> None:
@@ -293,17 +268,6 @@ def test_a_renamed_device_is_given_back_to_its_disk(stage: Stage) -> None:
     assert State.RESTORED is stage.record().state
     assert stage.kernel.read(stage.record().device, 4096, 4) == b"kept"
     stage.check()
-
-
-@pytest.mark.parametrize("suffix", ["cow", "img"])
-def test_what_no_disk_lost_is_not_adopted_and_the_way_by_hand_is_told(
-    stage: Stage, suffix: str
-) -> None:
-    cow = add_file(stage, f"{STRANGER}.{suffix}")
-    with pytest.raises(RefusedError, match="cannot be adopted") as caught:
-        resolver(stage).adopt(cow.name)
-    assert "copy it away" in caught.value.hint
-    assert stage.kernel.identify(cow) is not None
 
 
 # --- who has a file open -------------------------------------------------------------------------

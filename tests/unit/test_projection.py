@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from statemachine import events, history, payloads, projection
 from statemachine.conditions import ConditionType, conditions
 from statemachine.errors import LogDamaged
-from statemachine.eventlog import EventLog, replay
+from statemachine.batch import replay
+from statemachine.eventlog import EventLog
 from statemachine.events import Event
 from statemachine.machine import EDGES, Desired, Edge, State, Trigger
 from tests.unit.events_made import IDENTITY, declaration, host_event, of_disk

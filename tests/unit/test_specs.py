@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -177,10 +178,10 @@ def test_duplicates_in_one_file_and_across_files_are_named_with_every_other_faul
 def test_an_unreadable_file_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = given_text(tmp_path, "a.toml", TOML.format("a"))
 
-    def denied(*_: object, **__: object) -> str:
+    def denied(*_: object, **__: object) -> int:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(Path, "read_text", denied)
+    monkeypatch.setattr(os, "open", denied)
     assert "Permission denied" in faults_of(path)
 
 

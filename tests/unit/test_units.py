@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.drivers.dm_snapshot import cow_size
+from reconciler.drivers.cow_room import cow_size
 from statemachine.units import LARGEST_BYTES, Bytes, Chunks, Sectors, UnitError
 
 BORDER_BYTES = 2**63 - 512

@@ -6,7 +6,9 @@ A dead process makes no calls, so after a `SimCrash` every further call raises i
 a `finally` and from other threads, until `revive` says that the next process has started.
 
 Points are counted from 1, failing changes included. To visit all: run once, read `points`, then
-for each n and both sides start from anew with `crash_at(n, when=...)`.
+for each n and both sides start from anew with `crash_at(n, when=...)`. Questions are counted too,
+with the changes, as `calls`: `crash_at_call` dies at any of them. What is no call of the port and
+shall be counted with them (a commit of the log) goes through `around` as well.
 
 Deterministic; knows nothing of the simulated kernel. May be imported by `sim` and tests.
 """
@@ -37,7 +39,8 @@ class SimCrash(BaseException):
     """The process died here. A BaseException, so that no barrier catches it."""
 
     def __init__(self, call: Call, when: str) -> None:
-        super().__init__(f"crash {when} change {call.point}: {call}")
+        what = f"change {call.point}" if call.is_change else f"call {call.number}"
+        super().__init__(f"crash {when} {what}: {call}")
         self.call = call
         self.when = when
 
@@ -77,7 +80,8 @@ class Fault:
 
     Attributes:
         call: the method's name, or `ANY_CHANGE`.
-        error: an errno, sorted into byre's errors as a real one, or an exception to raise as it is.
+        error: an errno, sorted into byre's errors as a real one, or an exception to raise as it is;
+            `SimCrash` for the end of the process.
         times: how often it fails, None for always.
         after: how many matching calls go well first.
         when: "before" the call does anything, or "after" it has done it all.
@@ -86,7 +90,7 @@ class Fault:
     """
 
     call: str
-    error: int | BaseException
+    error: int | BaseException | type[SimCrash]
     times: int | None = 1
     after: int = 0
     when: When = "before"
@@ -113,6 +117,7 @@ class Faults:
         self._lock = threading.Lock()
         self._faults: list[Fault] = []
         self._crashes: set[tuple[int, str]] = set()
+        self._call_crashes: set[tuple[int, str]] = set()
         self._hooks: list[tuple[str, str, When, Hook]] = []
         self._trace: deque[Call] = deque(maxlen=_TRACE_MAX)
         self._crash: SimCrash | None = None
@@ -143,6 +148,17 @@ class Faults:
         with self._lock:
             self._crashes.add((point, when))
 
+    def crash_at_call(self, number: int, *, when: When = "after") -> None:
+        """Let the process die once, before or after the call of this number, a question or not."""
+        assert number > self._calls, f"call {number} is over: there were {self._calls}"
+        with self._lock:
+            self._call_crashes.add((number, when))
+
+    def crash_in(self, call: str, *, after: int = 0, when: When = "after") -> None:
+        """Let the process die once, in the next call of this name but so many."""
+        with self._lock:
+            self._faults.append(Fault(call=call, error=SimCrash, after=after, when=when))
+
     def hook(self, call: str, run: Hook, *, when: When = "before", about: str = "") -> None:
         """Run something before or after matching calls; it may use the simulation freely.
 
@@ -161,6 +177,7 @@ class Faults:
         with self._lock:
             self._faults.clear()
             self._crashes.clear()
+            self._call_crashes.clear()
             self._hooks.clear()
             self._trace.clear()
             self._crash = None
@@ -251,9 +268,13 @@ class Faults:
             fault = next((each for each in self._faults if each.strikes(call, when)), None)
         if fault is None:
             return
+        if isinstance(fault.error, int):
+            raise OSError(fault.error, os.strerror(fault.error))
         if isinstance(fault.error, BaseException):
             raise fault.error
-        raise OSError(fault.error, os.strerror(fault.error))
+        with self._lock:
+            self._crash = SimCrash(call, when)
+            raise self._crash
 
     def _run_hooks(self, call: Call, when: When) -> None:
         with self._lock:
@@ -264,9 +285,11 @@ class Faults:
 
     def _die_if_due(self, call: Call, when: When) -> None:
         with self._lock:
-            if not call.is_change or (call.point, when) not in self._crashes:
+            by_point, by_call = (call.point, when), (call.number, when)
+            if by_point not in self._crashes and by_call not in self._call_crashes:
                 return
-            self._crashes.remove((call.point, when))
+            self._crashes.discard(by_point)
+            self._call_crashes.discard(by_call)
             self._crash = SimCrash(call, when)
             raise self._crash
 

@@ -115,7 +115,22 @@ def create_sparse(host: Host, path: Path, size: Bytes) -> FileIdentity:
     return identity(host, file)
 
 
-def clone_file(host: Host, source: Path, target: Path, size: Bytes) -> CloneMethod:
+def grow_file(host: Host, path: Path, expected: FileIdentity, size: Bytes) -> bool:
+    """Make a file this large, durable; False if it is as large already."""
+    file = host.tree.get(path)
+    check_identity(path, file, expected)
+    if not isinstance(file, File):
+        raise os_error(errno.EISDIR, path)
+    if file.size >= size.count:
+        return False
+    file.truncate(size.count, host.now_ns())
+    file.sync()
+    return True
+
+
+def clone_file(
+    host: Host, source: Path, target: Path, size: Bytes, expected: FileIdentity | None
+) -> CloneMethod:
     """Make a private copy of a file, durable; nothing is left of one that failed."""
     folder = host.tree.make_folders(target.parent, host.now_ns())
     if host.tree.find(target) is not None:
@@ -123,7 +138,9 @@ def clone_file(host: Host, source: Path, target: Path, size: Bytes) -> CloneMeth
     base = host.tree.get(source)
     _may_open(host, source)
     if not isinstance(base, File):
-        raise os_error(errno.EISDIR if isinstance(base, Folder) else errno.EINVAL, source)
+        raise os_error(errno.EINVAL, source)
+    if expected is not None:
+        check_identity(source, base, expected)
     if base.size > size.count:
         raise os_error(errno.EFBIG, source)
     shared = base.fs is folder.fs and base.fs.reflink

@@ -185,6 +185,11 @@ class SimKernel(UserSide, Kernel):
         return filecalls.read_link(self.host, path)
 
     @_question
+    def real_path(self, path: Path) -> Path:
+        """Return a path with all its symlinks resolved."""
+        return self.host.tree.real(path)
+
+    @_question
     def holders(self, device: DeviceNumber) -> tuple[Holder, ...]:
         """Return who has a device open: dm devices above, then users."""
         found = self.host.device_of(device)
@@ -202,9 +207,16 @@ class SimKernel(UserSide, Kernel):
         return filecalls.create_sparse(self.host, path, size)
 
     @_change
-    def clone_file(self, source: Path, target: Path, size: Bytes) -> CloneMethod:
+    def grow_file(self, path: Path, expected: FileIdentity, size: Bytes) -> bool:
+        """Make a file this large if it is still the expected one. False if it is already."""
+        return filecalls.grow_file(self.host, path, expected, size)
+
+    @_change
+    def clone_file(
+        self, source: Path, target: Path, size: Bytes, *, expected: FileIdentity | None = None
+    ) -> CloneMethod:
         """Make `target` a private copy of `source`: a reflink, else a sparse copy."""
-        return filecalls.clone_file(self.host, source, target, size)
+        return filecalls.clone_file(self.host, source, target, size, expected)
 
     @_change
     def remove_file(self, path: Path, expected: FileIdentity) -> bool:
@@ -238,6 +250,21 @@ class SimKernel(UserSide, Kernel):
             return False
         self.host.loops.clear(device)
         return True
+
+    @_change
+    def loop_keep(self, loop: Loop) -> bool:
+        """Take autoclear back. False if the loop is gone."""
+        device = self._same_loop(loop)
+        if device is None:
+            return False
+        device.autoclear = False
+        return True
+
+    @_change
+    def loop_grow(self, loop: Loop) -> bool:
+        """Give a loop the size that its file has by now. False if it had it."""
+        device = self._same_loop(loop)
+        return device is not None and device.grow()
 
     @_change
     def loop_detach(self, loop: Loop) -> bool:
@@ -278,7 +305,7 @@ class SimKernel(UserSide, Kernel):
 
     @_change
     def dm_suspend(self, uuid: str) -> bool:
-        """Stop IO and flush what is in flight. False if it was suspended."""
+        """Stop IO, once what is in flight is done. False if it was suspended."""
         self.host.need_dm()
         device = self.host.mapper.by_uuid(uuid)
         if device.suspended:

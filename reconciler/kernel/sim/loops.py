@@ -65,6 +65,12 @@ class LoopDevice:
             autoclear=self.autoclear,
         )
 
+    def grow(self) -> bool:
+        """LOOP_SET_CAPACITY: take the size of the file; tells whether it was another."""
+        before = self.sectors
+        self.sectors = self.file.size // SECTOR_BYTES if self.file is not None else 0
+        return self.sectors != before
+
     def read(self, offset: int, length: int) -> bytes:
         """Read whole ranges; EIO outside of the device, or where the file was cut off."""
         data = self._file(offset, length).read(offset, length)

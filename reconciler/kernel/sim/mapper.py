@@ -177,6 +177,14 @@ class Mapper:
         device.suspended = False
         self._listener.dm_changed(device)
 
+    def rename(self, device: MappedDevice, name: str) -> None:
+        """Give a device another name; EBUSY if that is taken."""
+        if name in self._by_name:
+            raise os_error(errno.EBUSY, name)
+        del self._by_name[device.name]
+        device.name = name
+        self._by_name[name] = device
+
     def suspend(self, device: MappedDevice) -> None:
         """Stop IO; also of a device without a table."""
         device.suspended = True

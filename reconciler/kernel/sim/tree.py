@@ -83,6 +83,22 @@ class Tree:
                 stack.append(node)
         return place
 
+    def real(self, path: Path | str) -> Path:
+        """Return a path with its symlinks resolved; what is missing stays as it is said."""
+        done = Path("/")
+        todo = _parts(path)
+        links = 0
+        while todo:
+            name = todo.pop()
+            node = None if name == ".." else self.find(done / name)
+            if isinstance(node, Symlink) and links < _LINKS_MAX:
+                links += 1
+                done = Path("/") if node.target.startswith("/") else done
+                todo += _parts(node.target)
+            else:
+                done = done.parent if name == ".." else done / name
+        return done
+
     def add(self, path: Path | str, node: Node) -> None:
         """Give a node a name; EEXIST if the name is taken."""
         place = self.place(path)

@@ -15,7 +15,9 @@ from typing import Final, Self
 from reconciler.kernel.sim.files import (
     BlockNode,
     File,
+    Folder,
     Node,
+    Symlink,
     os_error,
 )
 from reconciler.kernel.sim.host import Host
@@ -147,7 +149,61 @@ class UserSide:
             change = self.host.unreadable.discard if readable else self.host.unreadable.add
             change(str(path))
 
+    def move(self, path: Path | str, target: Path | str) -> None:
+        """Give a file another name on the same file system: mv -n. EEXIST if that is taken."""
+        with self.host.entered():
+            place = self.host.tree.place(path)
+            if place.node is None:
+                raise os_error(errno.ENOENT, path)
+            self.host.tree.add(target, place.node)
+            place.folder.take(place.name)
+            place.node.path = str(target)
+            place.folder.sync()
+            self.host.tree.place(target).folder.sync()
+
+    def make_folder_by_hand(self, path: Path | str) -> None:
+        """Make a folder and its missing parents, durable: mkdir -p."""
+        with self.host.entered():
+            self.host.tree.make_folders(path, self.host.now_ns()).sync()
+
+    def remove_folder_by_hand(self, path: Path | str) -> None:
+        """Remove an empty folder: rmdir. ENOENT, ENOTDIR, ENOTEMPTY."""
+        with self.host.entered():
+            folder = self.host.tree.get(path, follow=False)
+            if not isinstance(folder, Folder):
+                raise os_error(errno.ENOTDIR, path)
+            if folder.entries:
+                raise os_error(errno.ENOTEMPTY, path)
+            place = self.host.tree.place(path)
+            place.folder.take(place.name).unlinked()
+
     # --- devices ------------------------------------------------------------------------------
+
+    def flush(self, path: Path | str) -> None:
+        """Make what was written to a file or device survive a power cut: fsync."""
+        with self.host.entered():
+            opened = self._find(path)
+            if isinstance(opened, File):
+                opened.sync()
+            elif isinstance(opened, LoopDevice):
+                opened.flush()
+            elif opened.live is not None:
+                opened.live.flush()
+
+    def rename_dm_by_hand(self, name: str, new: str) -> None:
+        """Rename a dm device and its link: dmsetup rename. ENXIO; EBUSY if the name is taken."""
+        with self.host.entered():
+            device = self._dm(name)
+            self.host.mapper.rename(device, new)
+            link = f"/dev/mapper/{name}"
+            if isinstance(self.host.tree.find(link), Symlink):
+                self.host.tree.unlink(link)
+            self.host.udev_link(device)
+
+    def resume_dm_by_hand(self, name: str) -> None:
+        """Resume a dm device: dmsetup resume. ENXIO."""
+        with self.host.entered():
+            self.host.mapper.resume(self._dm(name))
 
     def remove_dm_by_hand(self, name: str) -> None:
         """Remove a dm device and its link: dmsetup remove. ENXIO, EBUSY."""

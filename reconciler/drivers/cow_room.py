@@ -1,0 +1,97 @@
+"""How large a CoW file must be, how large it begins, how far and when it is grown. Pure.
+
+May be imported by the dm-snapshot driver, its appraisal, and protect.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import attrs
+
+from statemachine.spec import DiskSpec
+from statemachine.units import CHUNK_BYTES, Bytes, Chunks
+
+EXCEPTIONS_PER_CHUNK: Final = 256
+"""A metadata chunk of 4096 bytes holds as many (old, new) pairs of 16 bytes (kernel fact 10;
+struct disk_exception in drivers/md/dm-snap-persistent.c)."""
+_STEP: Final = 64 * 2**20
+"""A CoW is grown by at least this, so that a fast writer is not at its end at once again."""
+_MARGIN: Final = 16 * 2**20
+"""Room for what is on its way when a disk is frozen: a snapshot copies up to 2,048 chunks at a
+time (8 MiB, `cow_count` in drivers/md/dm-snap.c)."""
+
+
+def cow_size(base: Bytes) -> Bytes:
+    """Return how large a CoW file must be so that a full rewrite of the disk never overflows it.
+
+    One header chunk, all data chunks, one metadata chunk for each 256 of them, and the one that
+    the kernel clears ahead when an area fills (`zero_disk_area` of the next area in
+    persistent_commit_exception).
+
+    Raises:
+        UnitError: the base is no multiple of 512, or the result passes 2**63 - 512 bytes.
+    """
+    data = base.sectors_exact().chunks_ceil().count
+    metadata = data // EXCEPTIONS_PER_CHUNK + 2
+    return Chunks(1 + data + metadata).to_bytes()
+
+
+def bound(spec: DiskSpec, base: Bytes) -> Bytes:
+    """Return how far a disk's CoW may be grown: what a full rewrite needs, or `cow_max`."""
+    full = cow_size(base)
+    return min(full, spec.cow_max) if spec.cow_max is not None else full
+
+
+def first_size(spec: DiskSpec, base: Bytes) -> Bytes:
+    """Return how large a disk's CoW file is made: `cow_size` of its spec, within its bound."""
+    most = bound(spec, base)
+    return min(most, spec.cow_size) if spec.cow_size is not None else most
+
+
+@attrs.frozen(kw_only=True)
+class CowRoom:
+    """How full the exception store of a live disk is."""
+
+    used: Bytes
+    capacity: Bytes
+    """What its loop device offers."""
+    file_size: Bytes
+    """What the file has; more than `capacity` when a growth was cut short."""
+    recorded: Bytes
+    """What the log says that the file has; less when a growth was cut short."""
+    least: Bytes
+    """What the spec asks for by now."""
+    bound: Bytes
+    full: Bytes
+    """What a full rewrite needs: a store of this size never overflows."""
+
+    @property
+    def percent(self) -> int:
+        """How much of it is used, in percent, rounded down."""
+        return 100 * self.used.count // max(self.capacity.count, 1)
+
+    @property
+    def is_safe(self) -> bool:
+        """Whether it can never overflow."""
+        return self.capacity >= self.full
+
+    def wanted_size(self) -> Bytes | None:
+        """Return how large the CoW should be made now; None when it is well as it is."""
+        wanted = max(self.least, self.file_size)
+        if self.used.count * 2 >= self.capacity.count:
+            wanted = max(wanted, self._next_size())
+        is_done = self.capacity >= wanted and self.recorded >= wanted
+        return None if is_done else wanted
+
+    def is_at_its_end(self) -> bool:
+        """Tell whether a write might overflow it soon, and it may not be grown."""
+        if self.is_safe or self.capacity < self.bound:
+            return False
+        margin = min(_MARGIN, self.capacity.count // 4)
+        return self.capacity.count - self.used.count <= margin
+
+    def _next_size(self) -> Bytes:
+        size = max(self.capacity.count * 2, self.used.count + _STEP)
+        whole = -(-size // CHUNK_BYTES) * CHUNK_BYTES
+        return Bytes(min(whole, self.bound.count))

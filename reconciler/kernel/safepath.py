@@ -1,0 +1,241 @@
+"""Walking to a folder by its path, and not where another user would like the walk to end.
+
+A path is walked part by part. Each part is opened in the folder before it, judged by what was
+opened (`objection` is the whole rule), and never looked up by its path again. What is done then
+is done in the open folder, so a part that is swapped for a symlink meanwhile leads nowhere. The
+walk needs no openat2(RESOLVE_NO_SYMLINKS): that asks for no owner, refuses the administrator's
+own symlinks as well, and is missing before Linux 5.6 and under some seccomp filters.
+
+Raises OSError, and UnsafePath for what the rule refuses.
+May be imported by the kernel layer, by stateroot and by specs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import grp
+import os
+import pwd
+import shlex
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from reconciler.kernel import ioctl
+from statemachine.errors import UnsafePath
+
+_SYMLINKS_MAX: Final = 40  # MAXSYMLINKS, include/linux/namei.h
+_PART: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_NOT_OWNER: Final = stat.S_IWGRP | stat.S_IWOTH
+
+
+class Place(NamedTuple):
+    """Where a name is: a descriptor of its folder, for `dir_fd`, and the name in it."""
+
+    folder: int
+    name: str
+
+
+class _Folder(NamedTuple):
+    descriptor: int
+    found: os.stat_result
+    path: Path
+
+
+# --- the rule ------------------------------------------------------------------------------------
+
+
+def objection(folder: os.stat_result, entry: os.stat_result) -> str:
+    """Say why an entry of a folder must not be passed on the way; "" when it may be.
+
+    In a folder that only root and we can write to, whatever is there may be passed: nobody else
+    can have put it there. In any other folder a symlink is never followed, and a folder is
+    entered only if it is root's, ours, or its parent's owner's.
+    """
+    if keeps(folder):
+        return ""
+    if stat.S_ISLNK(entry.st_mode):
+        return "is a symlink in a folder that another user can write to"
+    if _is_trusted(entry.st_uid) or entry.st_uid == folder.st_uid:
+        return ""
+    return f"belongs to uid {entry.st_uid}, in a folder that another user can write to"
+
+
+def keeps(folder: os.stat_result) -> bool:
+    """Tell whether only root and we can put a name into a folder."""
+    return is_ours(folder)
+
+
+def holds(folder: os.stat_result) -> bool:
+    """Tell whether only root and we can take away a name of ours from a folder."""
+    return keeps(folder) or (_is_trusted(folder.st_uid) and bool(folder.st_mode & stat.S_ISVTX))
+
+
+def is_ours(found: os.stat_result) -> bool:
+    """Tell whether only root and we may write to a file or folder."""
+    return _is_trusted(found.st_uid) and not _others_write(found)
+
+
+def remedy(path: Path, found: os.stat_result) -> str:
+    """Return the command that makes a file or folder ours alone."""
+    words = shlex.quote(str(path))
+    commands = [] if _is_trusted(found.st_uid) else [f"chown {os.geteuid()} {words}"]
+    if found.st_mode & _NOT_OWNER:
+        commands.append(f"chmod go-w {words}")
+    return " && ".join(commands)
+
+
+def _others_write(found: os.stat_result) -> bool:
+    """Tell whether anybody but its owner may write to a file or folder, by its mode."""
+    if found.st_mode & stat.S_IWOTH:
+        return True
+    return bool(found.st_mode & stat.S_IWGRP) and not _is_own_group(found.st_uid, found.st_gid)
+
+
+def _is_trusted(uid: int) -> bool:
+    # In a user namespace the host's root is a stranger by number; it owns "/" all the same.
+    return uid in {0, os.geteuid(), os.stat("/").st_uid}  # noqa: PTH116 - one call, no Path
+
+
+def _is_own_group(uid: int, gid: int) -> bool:
+    """Tell whether a group is its user's own: the same name, no other member (umask 002)."""
+    try:
+        user, group = pwd.getpwuid(uid).pw_name, grp.getgrgid(gid)
+    except KeyError:
+        return False
+    return group.gr_name == user and set(group.gr_mem) <= {user}
+
+
+# --- the walk ------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def folder(path: Path, *, own: bool = False) -> Iterator[int]:
+    """Walk to a folder and open it (O_PATH), for use as `dir_fd`.
+
+    Args:
+        path: an absolute path.
+        own: whether byre's own files are there: then every folder on the way must hold them.
+
+    Raises:
+        UnsafePath: a part of the path is not to be passed, or does not hold what is ours.
+        OSError: ENOENT, ENOTDIR, ELOOP, EACCES, as for any path.
+    """
+    walk = _Walk(path, own=own)
+    try:
+        yield walk.end()
+    finally:
+        walk.close()
+
+
+@contextlib.contextmanager
+def place(path: Path, *, own: bool = False) -> Iterator[Place]:
+    """Walk to the folder of a name; the name itself may be missing, or anything. See `folder`."""
+    with folder(path.parent, own=own) as descriptor:
+        yield Place(descriptor, path.name or ".")
+
+
+@contextlib.contextmanager
+def regular(path: Path, flags: int, *, follow: bool) -> Iterator[int]:
+    """Open a regular file, and nothing else: opening a pipe may wait, opening a device may act.
+
+    Args:
+        path: an absolute path.
+        flags: for open(2).
+        follow: whether a symlink at its end is followed.
+
+    Raises:
+        OSError: ELOOP for a symlink, EISDIR for a folder to be written, EINVAL for what else is
+            no regular file.
+    """
+    looking = os.O_PATH if follow else os.O_PATH | os.O_NOFOLLOW
+    with ioctl.opened(path, looking) as found:
+        mode = os.fstat(found).st_mode
+        if not stat.S_ISREG(mode):
+            number = errno.ELOOP if stat.S_ISLNK(mode) else errno.EINVAL
+            if stat.S_ISDIR(mode) and flags & os.O_ACCMODE != os.O_RDONLY:
+                number = errno.EISDIR
+            raise OSError(number, os.strerror(number), str(path))
+        with ioctl.opened(Path(f"/proc/self/fd/{found}"), flags) as descriptor:
+            yield descriptor
+
+
+class _Walk:
+    """One walk: the open folders from "/" down to where it is."""
+
+    def __init__(self, path: Path, *, own: bool) -> None:
+        assert path.is_absolute(), path
+        self._path = path
+        self._own = own
+        self._way: list[_Folder] = []
+
+    def end(self) -> int:
+        """Walk the whole path; returns the descriptor of its last folder."""
+        self._push(os.open("/", _PART | os.O_DIRECTORY), Path("/"))
+        todo = _parts(str(self._path))
+        symlinks = 0
+        while todo:
+            name = todo.pop()
+            text = self._back(1) if name == ".." else self._step(name)
+            if not text:
+                continue
+            symlinks += 1
+            if symlinks > _SYMLINKS_MAX:
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(self._path))
+            if text.startswith("/"):
+                self._back(len(self._way))
+            todo += _parts(text)
+        return self._way[-1].descriptor
+
+    def close(self) -> None:
+        """Close every folder of the walk."""
+        while self._way:
+            os.close(self._way.pop().descriptor)
+
+    def _step(self, name: str) -> str:
+        """Enter a folder, or return the text of the symlink that is in its place."""
+        here = self._way[-1]
+        entry = self._push(_open_part(name, here.descriptor), here.path / name)
+        why = objection(here.found, entry.found)
+        if why:
+            raise self._refused(f"{entry.path} {why}", here)
+        if stat.S_ISLNK(entry.found.st_mode):
+            text = os.readlink("", dir_fd=entry.descriptor)  # of the very one that was judged
+            self._back(1)
+            return text
+        if not stat.S_ISDIR(entry.found.st_mode):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(self._path))
+        if self._own and not holds(entry.found):
+            raise self._refused("another user can replace what byre keeps there", entry)
+        return ""
+
+    def _push(self, descriptor: int, path: Path) -> _Folder:
+        self._way.append(_Folder(descriptor, os.fstat(descriptor), path))
+        return self._way[-1]
+
+    def _back(self, steps: int) -> str:
+        """Go up, not above "/"; always by the way that was come."""
+        for _ in range(min(steps, len(self._way) - 1)):
+            os.close(self._way.pop().descriptor)
+        return ""
+
+    def _refused(self, why: str, at: _Folder) -> UnsafePath:
+        return UnsafePath(
+            f"{self._path} is not safe: {why} ({at.path}: owner {at.found.st_uid}, "
+            f"mode {stat.S_IMODE(at.found.st_mode):04o})",
+            hint=f"take away what is not yours, then `{remedy(at.path, at.found)}`",
+        )
+
+
+def _open_part(name: str, folder_descriptor: int) -> int:
+    try:  # as a folder first: that has an automount mounted, and O_PATH alone has not
+        return os.open(name, _PART | os.O_DIRECTORY, dir_fd=folder_descriptor)
+    except NotADirectoryError:
+        return os.open(name, _PART, dir_fd=folder_descriptor)
+
+
+def _parts(path: str) -> list[str]:
+    """Split a path, last part first."""
+    return [part for part in reversed(path.split("/")) if part not in {"", "."}]

@@ -1,0 +1,59 @@
+"""What a record amounts to for whoever waits: is it there, is it gone, has it failed for good.
+
+Pure; may be imported by the API, daemon, cli and tests.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from statemachine.machine import LIVE, Desired, State, is_met
+from statemachine.projection import Record
+
+
+@attrs.frozen(kw_only=True)
+class Waited:
+    """How waiting for one disk ended."""
+
+    record: Record
+    exit_code: int
+    """0: it is there. 1 or 4: it failed until something changes. 5: the deadline passed."""
+    message: str = ""
+    hint: str = ""
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the disk is what was desired."""
+        return self.exit_code == 0
+
+
+def is_there(record: Record) -> bool:
+    """Tell whether a disk is what is desired, with nothing in flight."""
+    wanted_link = record.wanted.link if record.state in LIVE else None
+    return (
+        is_met(record.state, record.desired)
+        and record.link == str(wanted_link or "")
+        and record.in_flight is None
+        and record.fault is None
+        and record.frozen is None
+        and record.failure is None
+    )
+
+
+def is_gone(record: Record) -> bool:
+    """Tell whether a disk is removed, and nobody wants it back."""
+    return record.state is State.REMOVED and record.desired is Desired.REMOVED
+
+
+def failed_for_good(record: Record) -> Waited | None:
+    """Return why a disk will not get there until something changes; None if it still may."""
+    failure, fault = record.failure, record.fault
+    if fault is not None and record.desired is not Desired.REMOVED:
+        return Waited(
+            record=record, exit_code=fault.exit_code, message=fault.message, hint=fault.hint
+        )
+    if failure is None or failure.consequence != "permanent":
+        return None
+    return Waited(
+        record=record, exit_code=failure.exit_code, message=failure.message, hint=failure.hint
+    )

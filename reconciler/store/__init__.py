@@ -1,0 +1,1 @@
+"""The persistent exception store in a CoW file, read without the kernel and without root."""

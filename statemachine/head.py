@@ -1,0 +1,94 @@
+"""The head: which event was the newest when somebody was told so, noted beside the log.
+
+The chain in the log shows every change to what is there. It cannot show that the end is gone: a
+log whose WAL was deleted, or that was put back from an older copy, is shorter and intact. So after
+each commit its last event is noted in `<root>/head`, one line: the seq and the hash.
+
+It is written after the commit is on disk and never synced itself. So after a power cut it may name
+an older event, which the log has, too; never one that the log has not. It costs no fsync. What
+cannot be read counts as not noted. May be imported by eventlog, writer and history.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from pathlib import Path
+from typing import Final
+
+import attrs
+
+from statemachine.errors import LogDamaged
+
+HEAD_NAME: Final = "head"
+_LINE: Final = re.compile(r"(\d{20}) ([0-9a-f]{64})\n")
+_LENGTH: Final = 20 + 1 + 64 + 1
+
+
+@attrs.frozen
+class Noted:
+    """One event of the log: its place and what it was."""
+
+    seq: int
+    hash: str
+
+
+class Head:
+    """The head of one log; `path` is the file it is noted in."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self) -> Noted | None:
+        """Return what was noted last; None if nothing was, or it cannot be read."""
+        try:
+            with self.path.open("rb") as file:
+                text = file.read(_LENGTH)
+        except OSError:
+            return None
+        found = _LINE.fullmatch(text.decode(errors="replace"))
+        return Noted(int(found[1]), found[2]) if found else None
+
+    def check(self, noted: Noted, *, newest: int, found: str) -> None:
+        """Check that a log has what was noted of it before it was read.
+
+        Args:
+            noted: what `read` returned then.
+            newest: the seq of its newest event, 0 for none.
+            found: the hash of its event `noted.seq`; "" if it has none.
+
+        Raises:
+            LogDamaged: with the seq of the first event that is missing or another one.
+        """
+        if newest < noted.seq:
+            first = newest + 1
+            gone = (
+                f"event {first} is" if first == noted.seq else f"events {first} to {noted.seq} are"
+            )
+            msg = f"{gone} missing: the log ends at {newest}, and {noted.seq} was acknowledged"
+            hint = "is its WAL gone, or is it an older copy? Put the right files back"
+            raise LogDamaged(msg, seq=first, hint=f"{hint}; {self._way_out}")
+        if found != noted.hash:
+            msg = f"event {noted.seq} is another one than was acknowledged"
+            hint = "the log or its WAL is another root's, or a copy that went its own way"
+            raise LogDamaged(msg, seq=noted.seq, hint=f"{hint}; {self._way_out}")
+
+    @property
+    def _way_out(self) -> str:
+        return f"if this log is the one to go on with, delete {self.path}"
+
+    def note(self, noted: Noted) -> None:
+        """Note an event that is on disk; a failure is none of the commit's.
+
+        Several processes note theirs in any order: an older one is as true as a newer one. The
+        line has always the same length and is written at once, so nobody reads half of it.
+        """
+        line = f"{noted.seq:020d} {noted.hash}\n".encode()
+        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        with contextlib.suppress(OSError):
+            descriptor = os.open(self.path, flags, 0o600)
+            try:
+                os.pwrite(descriptor, line, 0)
+            finally:
+                os.close(descriptor)

@@ -1,0 +1,137 @@
+"""The one connection that writes to the log: trusted before each use, replaced after a failure.
+
+`transact` is one transaction, on disk when it returns. When there is no room, the reserve is given
+up and the transaction tried again at once. After any failure of the disk the connection is closed,
+and the next transaction begins with a new one and a look at the end of the log.
+
+Why that is enough when an fsync fails once: the kernel then takes the pages for clean, though they
+are not on disk, and a second fsync alone would succeed and prove nothing. SQLite does not count the
+frames of a failed commit; the next commit writes over them, and so the same pages are dirty again
+and written by its own fsync. A checkpoint that failed is made again from its beginning
+(sqlite.org/src: wal.c, sqlite3WalFrames and walCheckpoint).
+May be imported by eventlog only.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, TypeVar
+
+from statemachine import database
+from statemachine.batch import SELECT_EVENTS, check_hash
+from statemachine.errors import LogDamaged, LogUnavailable
+from statemachine.events import Event
+from statemachine.head import HEAD_NAME, Head, Noted
+from statemachine.reserve import RESERVE_NAME, Reserve
+
+T = TypeVar("T")
+
+_NEWEST: Final = f"{SELECT_EVENTS} ORDER BY seq DESC LIMIT 1"
+
+
+class Writer:
+    """Writes to one log. Not thread safe: its caller lets one thread in at a time.
+
+    Args:
+        path: the log; made or migrated when it has to be.
+        reserve_bytes: how much room is kept for when there is none; 0 for none.
+
+    Raises:
+        LogUnavailable, LogDamaged, RefusedError: see `eventlog.EventLog`.
+    """
+
+    def __init__(self, path: Path, *, reserve_bytes: int) -> None:
+        self._path = path
+        self._reserve = Reserve(path.with_name(RESERVE_NAME), size_bytes=reserve_bytes)
+        self._connection: sqlite3.Connection | None = database.open_log(path, read_only=False)
+        self._files = database.identities(path)
+        self._reserve.keep()
+
+    def close(self) -> None:
+        """Close the connection; idempotent."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do some work in one transaction and return what it returns, when that is on disk.
+
+        Args:
+            work: gets the connection, with the write lock held. May be called twice: the first
+                time then left nothing.
+
+        Raises:
+            LogUnavailable: it cannot be written now. Nothing was written, as far as anybody can
+                read; after a failed fsync a power cut may bring it back.
+            LogDamaged: its end is not what was written, or the file is another one.
+        """
+        try:
+            result = self._try(work)
+        except LogUnavailable as error:
+            if not database.is_of_the_disk(error):
+                raise
+            self.close()  # while others have the log open, this writes nothing
+            if not self._reserve.give_up():
+                raise
+            result = self._try_again(work)
+        self._reserve.keep()
+        return result
+
+    def _try_again(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            return self._try(work)
+        except LogUnavailable:
+            self.close()
+            raise
+
+    def _try(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        with database.told_apart(self._path):
+            connection = self._trusted()
+            with database.write_lock(connection):
+                return work(connection)
+
+    def _trusted(self) -> sqlite3.Connection:
+        """Return the connection, a new one after a failure; the file must be the one opened."""
+        if database.identities(self._path) != self._files:
+            msg = f"{self._path} or its WAL was replaced or removed while it was open"
+            hint = "end every byre of this root, put the right files back, and start again"
+            raise LogDamaged(msg, hint=hint)
+        if self._connection is None:
+            noted = head_of(self._path).read()
+            connection = database.open_log(self._path, read_only=False)
+            try:
+                check_end(connection, self._path, noted)
+            except BaseException:
+                connection.close()
+                raise
+            self._connection = connection
+        return self._connection
+
+
+def head_of(path: Path) -> Head:
+    """Return where the newest event of a log is noted."""
+    return Head(path.with_name(HEAD_NAME))
+
+
+def check_end(connection: sqlite3.Connection, path: Path, noted: Noted | None) -> None:
+    """Check that the newest event is what was written, and that no acknowledged one is gone.
+
+    Args:
+        connection: to the log.
+        path: the log's file.
+        noted: what the head said before the log was opened: others append meanwhile.
+
+    Raises:
+        LogDamaged: with the seq of the first bad or missing event.
+    """
+    row = connection.execute(_NEWEST).fetchone()
+    newest = 0
+    if row is not None:
+        check_hash(Event(*row))
+        newest = int(row[0])
+    if noted is not None:
+        one = "SELECT hash FROM events WHERE seq = ?"
+        found = connection.execute(one, (noted.seq,)).fetchone()
+        head_of(path).check(noted, newest=newest, found=found[0] if found else "")
