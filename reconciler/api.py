@@ -30,7 +30,7 @@ from reconciler.declare import Declared, Declarer
 from reconciler.drivers.port import View
 from reconciler.kernel.port import Kernel
 from reconciler.lock import RootLock
-from reconciler.outcome import Waited, failed_for_good, is_gone, is_there
+from reconciler.outcome import Waited, failed_for_good, is_gone, is_there, not_seen
 from reconciler.reconcile import Reconciler
 from reconciler.requester import this_process
 from reconciler.specs import Sourced
@@ -267,8 +267,9 @@ class _Waiting:
 
     def work(self, reconciler: Reconciler) -> list[Waited]:
         """Look at all of them, whether they seem to be there or not; the lock is held."""
-        self._drive(reconciler, self._names)
-        return [self._answer(self._byre.get(name)) for name in self._names]
+        seen = self._drive(reconciler, self._names)
+        records = map(self._byre.get, self._names)
+        return [self._answer(r) if r.name in seen else not_seen(r) for r in records]
 
     def _left_s(self) -> float:
         return self._give_up_s - self._byre.clock.monotonic_s()
@@ -306,10 +307,11 @@ class _Waiting:
             byre.lock.release()
         return True
 
-    def _drive(self, reconciler: Reconciler, names: list[str]) -> None:
-        if not names:
-            return
+    def _drive(self, reconciler: Reconciler, names: list[str]) -> set[str]:
+        """Work on disks until none is due any more; returns those that could be looked at."""
         byre, tried = self._byre, set[str]()
+        if not names:
+            return tried
         queue: WorkQueue[str] = WorkQueue(byre.clock)
         workers = Workers(
             queue,
@@ -329,6 +331,7 @@ class _Waiting:
         finally:
             queue.shut_down(drain=False)
             workers.join()
+        return tried
 
     def _is_due(self, names: list[str], tried: set[str]) -> bool:
         """Tell whether a disk may still get there; old failures count once tried again."""

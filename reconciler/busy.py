@@ -101,7 +101,7 @@ def _was_in_the_way(record: Record, trigger: Trigger | None) -> bool:
     return failure.kind == KIND or record.attempts >= UNNAMED_ATTEMPTS
 
 
-def waited_s(record: Record, trigger: Trigger, now_ns: int) -> float:
+def time_waited_s(record: Record, trigger: Trigger, now_ns: int) -> float:
     """Return for how long this trigger has been waiting for holders; 0.0 if it is not."""
     failure = record.failure
     if failure is None or failure.kind != KIND or failure.trigger is not trigger:
@@ -109,16 +109,16 @@ def waited_s(record: Record, trigger: Trigger, now_ns: int) -> float:
     return max(0.0, (now_ns - failure.since) / _NS)
 
 
-def judge(error: ActionError, record: Record, waited: float) -> Verdict:
+def judge(error: ActionError, record: Record, waited_s: float) -> Verdict:
     """Say what being in use amounts to after a time.
 
     Args:
         error: names the holders.
         record: whose spec decides.
-        waited: seconds since it was found in use first.
+        waited_s: seconds since it was found in use first.
     """
     spec = record.wanted
-    if waited < spec.busy_timeout_s:
+    if waited_s < spec.busy_timeout_s:
         return Verdict(error=error, overdue=False)
     after = f"{error.message}, longer than {spec.busy_timeout_s:g} s"
     if spec.on_busy is OnBusy.WAIT:
@@ -148,12 +148,12 @@ def has_given_up(failure: Failure | None) -> bool:
     return failure is not None and failure.kind == KIND and is_permanent
 
 
-def poll_s(record: Record, waited: float, settings: Settings) -> float:
+def poll_s(record: Record, waited_s: float, settings: Settings) -> float:
     """Return when to look again if nothing wakes this disk: ever more slowly, up to a bound.
 
     Not later than the moment at which `on_busy` decides.
     """
     slowest_s = max(settings.blocked_poll_s, settings.blocked_poll_cap_s)
-    delay_s = min(max(settings.blocked_poll_s, waited / SLOWING), slowest_s)
-    left_s = record.wanted.busy_timeout_s - waited
+    delay_s = min(max(settings.blocked_poll_s, waited_s / SLOWING), slowest_s)
+    left_s = record.wanted.busy_timeout_s - waited_s
     return max(min(delay_s, left_s), _LEAST_S) if left_s > 0 else delay_s

@@ -62,6 +62,9 @@ def _things_of(record: Record) -> tuple[str, ...]:
     if record.device_number and record.device.startswith("/dev/mapper/"):
         things.append(f"dm-{DeviceNumber.parse(record.device_number).minor}")
     things += [f"loop{n}" for n in (record.cow_loop, record.base_loop) if n is not None]
+    # A loop of somebody else that is in the way: when it goes, the disk can go on.
+    holders = record.failure.holders if record.failure is not None else ()
+    things += [Path(holder).name for holder in holders if holder.startswith("/dev/loop")]
     # The wanted one as well: what occupies its place may go, and then it can be made.
     links = (record.link, record.spec.get("link", ""))
     return (*things, *(link for link in dict.fromkeys(links) if link))

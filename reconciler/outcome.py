@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import attrs
 
+from statemachine.errors import DeadlinePassed
 from statemachine.machine import LIVE, Desired, State, is_met
 from statemachine.projection import Record
 
@@ -25,6 +26,16 @@ class Waited:
     def is_there(self) -> bool:
         """Whether the disk is what was desired."""
         return self.exit_code == 0
+
+
+def not_seen(record: Record) -> Waited:
+    """Return the answer for a disk that could not be looked at: what the log says is not enough."""
+    return Waited(
+        record=record,
+        exit_code=DeadlinePassed.exit_code,
+        message="it could not be looked at",
+        hint="the errors above say why; `byre doctor` says what is missing",
+    )
 
 
 def is_there(record: Record) -> bool:

@@ -129,6 +129,8 @@ def _fault(view: View) -> Step | None:
 def _towards_desired(view: View) -> Step:
     record = view.record
     if is_met(record.state, record.desired):
+        if record.failure is not None:
+            return _move(view, Trigger.REPAIR, why="the last try failed, and all looks well now")
         frozen = f", and frozen: {record.frozen.message}" if record.frozen else ", as desired"
         return Rest(why=f"it is {record.state}{frozen}")
     trigger = next_trigger(record.state, record.desired)

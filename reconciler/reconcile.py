@@ -20,7 +20,7 @@ import attrs
 
 from reconciler import busy, observe, plan, recording, specs
 from reconciler.act import Failed, act
-from reconciler.actions import MakeFolder, Scene
+from reconciler.actions import TWO_LOOPS, MakeFolder, Scene
 from reconciler.backoff import Backoff
 from reconciler.bases import BaseLoops
 from reconciler.clock import Clock
@@ -30,7 +30,7 @@ from reconciler.folders import MadeFolders
 from reconciler.kernel.port import Kernel
 from reconciler.protect import NO_SPACE, Freeze, Grow, NoteLevel, Thaw, no_room
 from reconciler.protector import Protector
-from reconciler.recording import HOLDS_BASE
+from reconciler.recording import HOLDS_BASE, uses_base_loop
 from statemachine import payloads
 from statemachine.errors import (
     ActionError,
@@ -108,7 +108,7 @@ class Reconciler:
         """
         self._note_boot()
         for record in self.log.records():
-            if record.state in HOLDS_BASE or record.in_flight is not None:
+            if uses_base_loop(record):
                 self.bases.claim(record.name, self._base_of(record))
             self._folders.note(record.made_folders)
         self.bases.sweep()
@@ -197,11 +197,12 @@ class Reconciler:
     def _note_drift(self, view: View, choice: observe.Choice, step: plan.NoteDrift) -> Record:
         record = view.record
         self._append(record, recording.drifted(view, choice, step))
-        if step.trigger is Trigger.FIND and step.target in HOLDS_BASE:
+        record = self.log.record(record.name) or record
+        if step.trigger is Trigger.FIND and uses_base_loop(record):
             self.bases.claim(record.name, self._base_of(record))
         elif step.trigger is Trigger.LOSE:
             self.bases.release(record.name, self._base_of(record))
-        return self.log.record(record.name) or record
+        return record
 
     def _next_generation(self, record: Record) -> Settled | None:
         try:
@@ -238,9 +239,16 @@ class Reconciler:
         if failure.kind == NO_SPACE:
             why = no_room(view, move.trigger)
             return Settled(again_s=self.settings.blocked_poll_s, why=why) if why else None
-        if wait_s <= 0:
+        if wait_s <= 0 or (failure.kind == TWO_LOOPS and not self._on_other_loops(view)):
             return None
         return Settled(again_s=wait_s, why=f"waits after attempt {view.record.attempts}")
+
+    def _on_other_loops(self, view: View) -> bool:
+        """Tell whether a loop that was in the way is on the disk's own file still."""
+        cow, failure = view.observed.cow, view.record.failure
+        others = failure.holders if failure is not None else ()
+        here = (loop for loop in self.kernel.loops() if cow is not None and loop.backs(cow))
+        return any(loop.path in others for loop in here)
 
     def _blocker(self, view: View, move: plan.Move) -> BlockedError | None:
         """Look for a holder before anything is touched: a disk in use keeps its link, too."""
@@ -258,7 +266,7 @@ class Reconciler:
         held = busy.look(self.kernel, record, view.observed, move.trigger)
         if held is None or failure is None:
             return None
-        waited_s = busy.waited_s(record, move.trigger, self._clock.now_ns())
+        waited_s = busy.time_waited_s(record, move.trigger, self._clock.now_ns())
         error = busy.error_of(held)
         if waited_s >= record.wanted.busy_timeout_s and not failure.overdue:
             failed = Failed(action="", error=error, undone=(), not_undone=())
@@ -330,7 +338,7 @@ class Reconciler:
         record, error = view.record, failed.error
         attempt, overdue = record.attempts + 1, False
         if isinstance(error, ActionError) and error.kind == busy.KIND:
-            waited_s = busy.waited_s(record, move.trigger, self._clock.now_ns())
+            waited_s = busy.time_waited_s(record, move.trigger, self._clock.now_ns())
             verdict = busy.judge(error, record, waited_s)
             error, overdue = verdict.error, verdict.overdue
         consequence = error.consequence if isinstance(error, ActionError) else "permanent"

@@ -19,10 +19,17 @@ from statemachine.errors import ActionError
 from statemachine.events import NewEvent
 from statemachine.machine import LIVE, State, Trigger
 from statemachine.projection import Record
+from statemachine.spec import DriverChoice
 
 ACTOR: Final = "reconciler"
 HOLDS_BASE: Final = LIVE | {State.ATTACHED}
 """The states in which a disk needs its base's loop device."""
+
+
+def uses_base_loop(record: Record) -> bool:
+    """Tell whether a disk has its base's loop, or may have it by an intent that is open."""
+    has_or_may = record.state in HOLDS_BASE or record.in_flight is not None
+    return has_or_may and record.driver == DriverChoice.DM_SNAPSHOT
 
 
 def event(disk: str, payload: object, record: Record | None = None) -> NewEvent:

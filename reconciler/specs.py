@@ -222,7 +222,17 @@ def _yaml(text: str) -> object:
     from ruamel.yaml.error import YAMLError  # noqa: PLC0415
 
     class Constructor(SafeConstructor):
-        """Without merge keys: nested, a few lines of them take hours and all memory."""
+        """Without merge keys: nested, a few lines of them take hours and all memory.
+
+        And without YAML 1.1, in which `no` is no word and warnings are given about numbers.
+        """
+
+        def construct_document(self, node: MappingNode) -> object:
+            major, minor = self.resolver.processing_version
+            if (major, minor) != (1, 2):
+                problem = f"YAML {major}.{minor} is not supported, 1.2 is"
+                raise ConstructorError(problem=problem, problem_mark=node.start_mark)
+            return super().construct_document(node)
 
         def flatten_mapping(self, node: MappingNode) -> None:
             for key, _ in node.value:
@@ -233,9 +243,11 @@ def _yaml(text: str) -> object:
 
     yaml = YAML(typ="safe", pure=True)
     yaml.Constructor = Constructor
+    # YAML allows it, and a warning in the middle of a reader helps nobody.
+    yaml.composer.warn_double_anchors = False
     try:
         return yaml.load(text)
-    except YAMLError as error:
+    except (AssertionError, YAMLError) as error:  # the former for a %YAML that it does not know
         raise ValueError(str(error)) from error
 
 

@@ -8,9 +8,8 @@ May be imported by eventlog, history and salvage.
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import attrs
 
@@ -20,6 +19,9 @@ from statemachine.events import GENESIS, Event, EventType, NewEvent, chain_hash,
 from statemachine.names import HOST
 from statemachine.projection import Record
 from statemachine.schema import DISK_COLUMNS, EVENT_COLUMNS
+
+if TYPE_CHECKING:
+    import sqlite3
 
 SELECT_EVENTS: Final = f"SELECT {', '.join(EVENT_COLUMNS)} FROM events"  # noqa: S608 - constants
 _INSERT_EVENT: Final = (

@@ -27,7 +27,7 @@ _WAITED: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_PROTOCOL})
 _HINTS: Final = {
     sqlite3.SQLITE_FULL: "the file system is full; make room, nothing that was recorded is lost",
     sqlite3.SQLITE_READONLY: "the file or its file system is read-only, or belongs to someone else",
-    sqlite3.SQLITE_CANTOPEN: "the file or its folder is missing, or no privilege to open it",
+    sqlite3.SQLITE_CANTOPEN: "its folder is missing, no privilege, or no room for its index",
     sqlite3.SQLITE_IOERR: "the disk under the log fails or is full; see the kernel's messages",
 }
 _KEEP_A_COPY: Final = "keep a copy of the file; `byre log verify` says what is intact"

@@ -11,12 +11,11 @@ opinion about what a disk should become. May be imported by history, salvage and
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import attrs
 
@@ -28,6 +27,9 @@ from statemachine.head import Noted
 from statemachine.names import HOST
 from statemachine.projection import Record
 from statemachine.writer import Writer, check_end, head_of
+
+if TYPE_CHECKING:
+    import sqlite3
 
 Row = tuple[Any, ...]
 

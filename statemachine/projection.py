@@ -286,7 +286,10 @@ def _failed(record: Record, event: Event, payload: payloads.TransitionFailed) ->
 def _drifted(record: Record, event: Event, payload: payloads.DriftDetected) -> Record:
     if payload.trigger is Trigger.REPAIR:
         return record
-    changed = dict(_NOT_LIVE) if payload.trigger is Trigger.LOSE else {}
+    changed: dict[str, Any] = {}
+    if payload.trigger is Trigger.LOSE:
+        # The link outlives its device, and must be found again even if another is wanted by then.
+        changed = {**_NOT_LIVE, "link": record.link, "link_target": record.link_target}
     if payload.cow is not None:
         changed |= {"cow": payload.cow, "cow_boot_id": event.boot_id}
         changed |= {"cow_path": payload.cow_path, "driver": payload.driver}

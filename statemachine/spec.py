@@ -302,13 +302,13 @@ class _Reader:
         self._note(field, table[field], f"bytes, or text such as '64MiB'; {least} to {most}")
         return None
 
-    def _seconds(self, table: Mapping[str, object], field: str, default: float) -> float:
-        found = table.get(field, default)
+    def _seconds(self, table: Mapping[str, object], field: str, default_s: float) -> float:
+        found = table.get(field, default_s)
         number = found if isinstance(found, int | float) and found is not True else -1
         if 0 <= number <= BUSY_TIMEOUT_S_MAX and found is not False:
             return float(number)
         self._note(field, found, f"seconds, 0 to {BUSY_TIMEOUT_S_MAX:.0f}")
-        return default
+        return default_s
 
     def _choice(self, table: Mapping[str, object], field: str, kind: type[E], default: E) -> E:
         text = table.get(field, default.value)
@@ -331,7 +331,7 @@ def _bytes_of(found: object) -> Bytes:
         return Bytes.parse(found)
     if isinstance(found, int):
         return Bytes(found)
-    raise UnitError(f"{found!r:.80} is no size")
+    raise UnitError("a size is a number or text")  # not what was found: it may be immense
 
 
 _FIELDS: Final = tuple(field.name for field in attrs.fields(DiskSpec))

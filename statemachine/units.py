@@ -13,7 +13,7 @@ Pure; may be imported by everything.
 from __future__ import annotations
 
 import re
-from typing import Self
+from typing import ClassVar, Self
 
 import attrs
 
@@ -30,25 +30,21 @@ class UnitError(ValueError):
     """A size is outside of what the kernel can say, or does not divide exactly."""
 
 
-def _in_range(instance: object, attribute: attrs.Attribute[int], value: int) -> None:
+def _in_range(size: _Size, attribute: attrs.Attribute[int], value: int) -> None:
     del attribute
-    largest = LARGEST_BYTES // _bytes_per(type(instance))
+    if type(value) is int and 0 <= value <= size.largest:  # first, as nearly all are
+        return
+    unit = type(size).__name__.lower()
     if isinstance(value, bool) or not isinstance(value, int):
-        msg = f"a size in {type(instance).__name__.lower()} is a whole number, not {value!r}"
-        raise UnitError(msg)
-    if not 0 <= value <= largest:
-        unit = type(instance).__name__.lower()
-        msg = f"{value} {unit} is outside of 0 to {largest} {unit}"
-        raise UnitError(msg)
-
-
-def _bytes_per(unit: type) -> int:
-    return {"Sectors": SECTOR_BYTES, "Chunks": SECTOR_BYTES * CHUNK_SECTORS}.get(unit.__name__, 1)
+        raise UnitError(f"a size in {unit} is a whole number, not {value!r}")
+    raise UnitError(f"{value} {unit} is outside of 0 to {size.largest} {unit}")
 
 
 @attrs.frozen(order=True)
 class _Size:
     """A count of one unit; adds to and compares with its own kind only."""
+
+    largest: ClassVar[int] = LARGEST_BYTES
 
     count: int = attrs.field(validator=_in_range)
 
@@ -106,6 +102,8 @@ class Bytes(_Size):
 class Sectors(_Size):
     """A size in 512-byte sectors, the unit of dm tables and of sysfs."""
 
+    largest: ClassVar[int] = LARGEST_BYTES // SECTOR_BYTES
+
     def to_bytes(self) -> Bytes:
         """Convert to bytes; always exact."""
         return Bytes(self.count * SECTOR_BYTES)
@@ -118,6 +116,8 @@ class Sectors(_Size):
 @attrs.frozen(order=True)
 class Chunks(_Size):
     """A count of exception-store chunks of 8 sectors (4 KiB)."""
+
+    largest: ClassVar[int] = LARGEST_BYTES // CHUNK_BYTES
 
     def to_sectors(self) -> Sectors:
         """Convert to sectors; always exact."""

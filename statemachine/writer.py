@@ -14,10 +14,9 @@ May be imported by eventlog only.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from statemachine import database
 from statemachine.batch import SELECT_EVENTS, check_hash
@@ -25,6 +24,9 @@ from statemachine.errors import LogDamaged, LogUnavailable
 from statemachine.events import Event
 from statemachine.head import HEAD_NAME, Head, Noted
 from statemachine.reserve import RESERVE_NAME, Reserve
+
+if TYPE_CHECKING:
+    import sqlite3
 
 T = TypeVar("T")
 

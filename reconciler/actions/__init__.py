@@ -36,6 +36,7 @@ from reconciler.actions.links import (
     MakeNode,
 )
 from reconciler.actions.loops import (
+    TWO_LOOPS,
     AttachBase,
     AttachCow,
     DetachCow,
@@ -50,6 +51,7 @@ from reconciler.actions.scene import (
 )
 
 __all__ = [
+    "TWO_LOOPS",
     "Action",
     "AttachBase",
     "AttachCow",

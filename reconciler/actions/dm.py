@@ -114,8 +114,11 @@ class ResumeDm:
         """Resume it, and read its status back."""
         changed = scene.kernel.dm_resume(self.uuid)
         found = scene.kernel.dm(self.name)
-        health = found.status.health if found and found.status else SnapshotHealth.UNKNOWN
-        if found is None or health is not SnapshotHealth.VALID:
+        if found is None:
+            msg = f"{self.name} was removed or renamed while it was resumed"
+            raise TransientError(msg, kind="device-gone")
+        health = found.status.health if found.status else SnapshotHealth.UNKNOWN
+        if health is not SnapshotHealth.VALID:
             msg = f"{self.name} is live but its snapshot is {health}"
             raise PermanentError(msg, kind=f"snapshot-{health}", hint="restore a copy of the CoW")
         scene.device = found.device

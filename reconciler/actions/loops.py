@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 from pathlib import Path
+from typing import Final
 
 import attrs
 
@@ -15,6 +16,8 @@ from reconciler.actions.scene import Scene, in_use
 from statemachine.errors import BlockedError, TransientError
 from statemachine.names import cow_marker
 from statemachine.observed import FileIdentity, Loop
+
+TWO_LOOPS: Final = "two-loops"
 
 
 @attrs.frozen
@@ -75,7 +78,7 @@ class AttachCow:
             names = tuple(loop.path for loop in foreign or found[1:])
             msg = f"{self.path} is already on {', '.join(names)}; two loops would destroy it"
             hint = f"detach it with `losetup -d {names[0]}`"
-            raise BlockedError(msg, kind="two-loops", holders=names, hint=hint)
+            raise BlockedError(msg, kind=TWO_LOOPS, holders=names, hint=hint)
         if found:
             scene.cow_loop = found[0]
         else:
@@ -123,20 +126,21 @@ class DetachCow:
 
     def do(self, scene: Scene) -> bool:
         """Detach what is there; the kernel may have done it with the dm device (autoclear)."""
-        found = scene.kernel.identify(self.path)
-        if found is None:
-            return False
         changed = False
-        for loop in self._ours(scene, found):
+        for loop in self._ours(scene, scene.kernel.identify(self.path)):
             changed |= self._detach(scene, loop)
         return changed
 
-    def _ours(self, scene: Scene, file: FileIdentity) -> list[Loop]:
+    def _ours(self, scene: Scene, file: FileIdentity | None) -> list[Loop]:
+        """Find our loops on the file; on a file that was deleted under them, by the marker alone."""
         marker = cow_marker(self.disk_id, self.generation)
         if scene.cow_loop_hint is None:
-            return [loop for loop in loops_on(scene, file) if loop.marker == marker]
-        seen = scene.kernel.loop(scene.cow_loop_hint)
-        return [seen] if seen and seen.backs(file) and seen.marker == marker else []
+            found = scene.kernel.loops()
+        else:
+            seen = scene.kernel.loop(scene.cow_loop_hint)
+            found = () if seen is None else (seen,)
+        ours = [loop for loop in found if loop.marker == marker]
+        return [loop for loop in ours if file is None or loop.backs(file)]
 
     def _detach(self, scene: Scene, loop: Loop) -> bool:
         try:

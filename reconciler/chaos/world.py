@@ -18,7 +18,7 @@ from reconciler.clock import FakeClock
 from reconciler.config import Root, Settings
 from reconciler.declare import Declarer
 from reconciler.kernel.sim import SimCrash, SimKernel
-from reconciler.reconcile import Reconciler
+from reconciler.reconcile import Reconciler, Settled
 from reconciler.workers import AFTER_ERROR_S
 from statemachine.errors import ByreError, LogDamaged
 from statemachine.eventlog import LOG_NAME
@@ -35,6 +35,8 @@ ROOM: Final = Bytes(1024 * MIB)
 STARTS_MAX: Final = 100
 """How often a start may fail before it is a finding; more than there are faults for it."""
 ROUNDS_MAX: Final = 400
+LEAST_S: Final = 0.001
+"""Time never stands still between two rounds."""
 PREFIX: Final = "byre-"
 
 _SOMEBODY: Final = Requester(uid=1000, user="chaos", pid=4711, command="byre chaos")
@@ -79,6 +81,8 @@ class World:
         self._jitter = random.Random(seed).random  # noqa: S311
         self._log_path = folder / LOG_NAME
         self._due: dict[str, float] = {}
+        self._whys: dict[str, str] = {}
+        """Why each disk was looked at again, or not."""
         self.log = self._open()
         self.reconciler = self._started()
 
@@ -157,17 +161,18 @@ class World:
         self._due.pop(name, None)
         self.counts.passes += 1
         try:
-            again_s = self.reconciler.reconcile(name).again_s
+            settled = self.reconciler.reconcile(name)
         except SimCrash:
             self.died()
             return
         except LogDamaged:
             raise
-        except ByreError:
+        except ByreError as error:
             self.counts.errors += 1
-            again_s = AFTER_ERROR_S
-        if again_s is not None:
-            self._due[name] = self.clock.monotonic_s() + again_s
+            settled = Settled(again_s=AFTER_ERROR_S, why=error.message)
+        self._whys[name] = settled.why
+        if settled.again_s is not None:
+            self._due[name] = self.clock.monotonic_s() + settled.again_s
 
     def settle(self) -> None:
         """Look at all, and go on with time and passes until nothing is due any more.
@@ -180,10 +185,10 @@ class World:
             if not self._due:
                 return
             now_s = self.clock.monotonic_s()
-            self.clock.advance_s(max(0.0, min(self._due.values()) - now_s))
+            self.clock.advance_s(max(LEAST_S, min(self._due.values()) - now_s))
             self.work()
-        names = ", ".join(sorted(self._due))
-        raise NotAtRest(f"not at rest after {ROUNDS_MAX} rounds: {names}")
+        left = "; ".join(f"{name}: {self._whys.get(name)}" for name in sorted(self._due))
+        raise NotAtRest(f"not at rest after {ROUNDS_MAX} rounds: {left}")
 
     # --- asking ------------------------------------------------------------------------------
 

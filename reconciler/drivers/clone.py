@@ -25,11 +25,11 @@ from reconciler.actions import (
 )
 from reconciler.bases import BaseLoops
 from reconciler.drivers import linking
-from reconciler.drivers.port import Appraisal, Ground, Shape, link_defects
+from reconciler.drivers.port import Appraisal, Ground, Shape, left_links, link_defects
 from reconciler.kernel.port import Capabilities, Kernel
 from statemachine.machine import LIVE, State, Trigger
 from statemachine.names import cow_marker
-from statemachine.observed import LinkKind, ObservedDisk
+from statemachine.observed import ObservedDisk
 from statemachine.projection import Record
 
 
@@ -78,7 +78,8 @@ class Clone:
             )
         if record.state is State.ATTACHED and is_offered:
             return Appraisal(shape=Shape.ATTACHED)
-        return Appraisal(shape=Shape.STORED, leftovers=_leftovers(record, observed))
+        leftovers = left_links(record, observed, _targets(record, observed))
+        return Appraisal(shape=Shape.STORED, leftovers=leftovers)
 
     def plan(
         self, trigger: Trigger, record: Record, observed: ObservedDisk, ground: Ground
@@ -134,12 +135,6 @@ def _targets(record: Record, observed: ObservedDisk) -> tuple[str, ...]:
     if record.in_flight is not None and link is not None and link.target.startswith("/dev/loop"):
         return (*known, link.target)
     return known
-
-
-def _leftovers(record: Record, observed: ObservedDisk) -> tuple[str, ...]:
-    link = observed.link
-    ours = link is not None and link.kind is LinkKind.SYMLINK and link.target == record.cow_path
-    return (f"link {record.wanted.link}",) if ours else ()
 
 
 def _fault(record: Record, observed: ObservedDisk, ground: Ground) -> Appraisal | None:

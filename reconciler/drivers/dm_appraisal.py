@@ -11,7 +11,7 @@ from typing import Final
 import attrs
 
 from reconciler.drivers.cow_room import CowRoom, bound, cow_size, first_size
-from reconciler.drivers.port import Appraisal, Ground, Shape, link_defects
+from reconciler.drivers.port import Appraisal, Ground, Shape, left_links, link_defects
 from reconciler.kernel.port import CowHeader
 from statemachine.machine import State
 from statemachine.names import DmUuid, cow_marker
@@ -205,7 +205,4 @@ def _leftovers(record: Record, observed: ObservedDisk, shape: Shape) -> tuple[st
     on_loop = shape is Shape.ATTACHED and record.state is not State.ATTACHED
     if on_loop and observed.cow_loop is not None:
         found.append(f"loop {observed.cow_loop.path}")
-    link, node = observed.link, str(node_path(record))
-    if link is not None and link.kind is LinkKind.SYMLINK and link.target == node:
-        found.append(f"link {record.wanted.link}")
-    return tuple(found)
+    return (*found, *left_links(record, observed, (str(node_path(record)),)))

@@ -106,6 +106,20 @@ class View:
     ground: Ground
 
 
+def left_links(record: Record, observed: ObservedDisk, ours: tuple[str, ...]) -> tuple[str, ...]:
+    """Name the links that a disk below live still has; pure.
+
+    Args:
+        record: for the wanted link, and for the one that was there when the device was lost.
+        observed: what is at the wanted path.
+        ours: texts that a symlink of ours may have.
+    """
+    link = observed.link
+    is_ours = link is not None and link.kind is LinkKind.SYMLINK and link.target in ours
+    places = (record.link, str(record.wanted.link) if is_ours else "")
+    return tuple(f"link {place}" for place in dict.fromkeys(places) if place)
+
+
 def link_defects(record: Record, observed: ObservedDisk, target: str) -> tuple[str, ...]:
     """Name what is wrong with the link of a live disk; pure.
 

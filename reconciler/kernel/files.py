@@ -232,7 +232,7 @@ def _open_to_all(path: Path, place: Place) -> None:
 
 
 def remove_folder(path: Path) -> bool:
-    """Remove one folder if it is empty. False if it is not, or is gone.
+    """Remove one folder if it is empty, durable. False if it is not, or is gone.
 
     Raises:
         UnsafePath: the way to it is not to be passed.
@@ -257,6 +257,7 @@ def _remove_folder(place: Place) -> bool:
                     return False
             # Not empty a moment ago, empty now: another disk's link went in between. Again.
         else:
+            sync_folder(place.folder)
             return True
     return False
 

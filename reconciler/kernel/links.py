@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Final
 
 from reconciler.kernel import ioctl, safepath
+from reconciler.kernel.files import sync_folder
 from reconciler.kernel.safepath import Place
 from statemachine.errors import ForeignDevice, UnsafePath
 from statemachine.observed import DeviceNumber, LinkKind, LinkObservation
@@ -71,7 +72,7 @@ def look(place: Place) -> LinkObservation:
 
 
 def put_link(path: Path, target: str, *, replaces: str | None) -> bool:
-    """Make `path` a symlink to `target`. False if it is that already.
+    """Make `path` a symlink to `target`, durable if it was another. False if it is that already.
 
     Raises:
         ForeignDevice: something else than the symlink `replaces` is there.
@@ -92,6 +93,7 @@ def put_link(path: Path, target: str, *, replaces: str | None) -> bool:
             elif there.kind is LinkKind.SYMLINK and there.target == replaces:
                 with contextlib.suppress(FileNotFoundError):
                     _exchange(path, place, target, replaces)
+                    sync_folder(place.folder)
                     return True
             else:
                 raise _foreign(path, there)
@@ -99,7 +101,7 @@ def put_link(path: Path, target: str, *, replaces: str | None) -> bool:
 
 
 def drop_link(path: Path, target: str) -> bool:
-    """Remove the symlink at `path` if its text is `target`. False if nothing is there.
+    """Remove the symlink at `path` if its text is `target`, durable. False if nothing is there.
 
     Raises:
         ForeignDevice: anything else is there.
@@ -114,6 +116,7 @@ def drop_link(path: Path, target: str) -> bool:
             if there.kind is not LinkKind.SYMLINK or there.target != target:
                 raise _foreign(path, there)
             os.unlink(place.name, dir_fd=place.folder)
+            sync_folder(place.folder)
     except FileNotFoundError:
         return False
     return True

@@ -250,11 +250,14 @@ class Kernel(Protocol):
             target: the literal text of the symlink.
             replaces: the text of the symlink that may be replaced, or None if nothing may be
                 there. Anything else in place raises ForeignDevice and stays as it is.
+
+        Durable where it replaces: else a power cut brings a text back that no record knows.
         """
 
     def drop_link(self, path: Path, target: str) -> bool:
         """Remove the symlink at `path` if its text is `target`. False if nothing is there.
 
+        Durable: after a power cut nobody would look for a link of a disk that is removed.
         Anything else in place raises ForeignDevice and stays as it is.
         """
 
@@ -262,4 +265,4 @@ class Kernel(Protocol):
         """Make one folder, 0755. False if it exists."""
 
     def remove_folder(self, path: Path) -> bool:
-        """Remove one folder if it is empty. False if it is not, or is gone."""
+        """Remove one folder if it is empty, durable. False if it is not, or is gone."""

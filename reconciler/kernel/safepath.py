@@ -154,12 +154,17 @@ def regular(path: Path, flags: int, *, follow: bool) -> Iterator[int]:
     with ioctl.opened(path, looking) as found:
         mode = os.fstat(found).st_mode
         if not stat.S_ISREG(mode):
-            number = errno.ELOOP if stat.S_ISLNK(mode) else errno.EINVAL
-            if stat.S_ISDIR(mode) and flags & os.O_ACCMODE != os.O_RDONLY:
-                number = errno.EISDIR
-            raise OSError(number, os.strerror(number), str(path))
+            raise _irregular(path, mode, flags)
         with ioctl.opened(Path(f"/proc/self/fd/{found}"), flags) as descriptor:
             yield descriptor
+
+
+def _irregular(path: Path, mode: int, flags: int) -> OSError:
+    if stat.S_ISLNK(mode):
+        return OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+    if stat.S_ISDIR(mode) and flags & os.O_ACCMODE != os.O_RDONLY:
+        return OSError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    return OSError(errno.EINVAL, "it is no regular file", str(path))
 
 
 class _Walk:

@@ -41,6 +41,8 @@ SIZE_MAX: Final = Bytes(2**62)
 _PIECE_BYTES: Final = 64 * 1024
 _ZEROS: Final = bytes(_PIECE_BYTES)
 _NUMBER_BYTES: Final = 8
+_CHUNKS_MAX: Final = 2**64
+"""More than a number of 64 bits can say: the bound of a disk whose size is not known."""
 
 
 @attrs.frozen(kw_only=True)
@@ -150,7 +152,7 @@ class _Judge:
     def __init__(self, header: Header, size: Bytes, disk: Bytes | None) -> None:
         self._header = header
         self._store_chunks = header.chunks_in(size)
-        self._disk_chunks = None if disk is None else -(-disk.count // header.chunk_bytes)
+        self._disk_chunks = _CHUNKS_MAX if disk is None else -(-disk.count // header.chunk_bytes)
         self._olds = Seen()
         self._news = Seen()
 
@@ -158,27 +160,37 @@ class _Judge:
         """Judge the pairs that stand at an offset."""
         numbers = _numbers(raw)
         for old, new in zip(numbers[::2], numbers[1::2], strict=True):
-            findings = [*self._old(offset, old), *self._new(offset + _NUMBER_BYTES, new)]
-            yield from findings or (CopiedChunk(old=old, new=new, offset=offset),)
+            is_old = old < self._disk_chunks and self._olds.add(old)
+            is_new = (
+                new < self._store_chunks
+                and not self._header.is_metadata(new)
+                and self._news.add(new)
+            )
+            if is_old and is_new:
+                yield CopiedChunk(old=old, new=new, offset=offset)
+            if not is_old:
+                yield self._old(offset, old)
+            if not is_new:
+                yield self._new(offset + _NUMBER_BYTES, new)
             offset += PAIR_BYTES
 
-    def _old(self, offset: int, old: int) -> Iterator[Finding]:
-        if self._disk_chunks is not None and old >= self._disk_chunks:
+    def _old(self, offset: int, old: int) -> Finding:
+        """Say what is wrong with the chunk of the disk."""
+        if old >= self._disk_chunks:
             message = f"chunk {old} of the disk; allowed: below {self._disk_chunks}, its end"
-            yield Finding(kind=FindingKind.BEYOND_DISK, offset=offset, message=message)
-        elif not self._olds.add(old):
-            message = f"chunk {old} of the disk for the second time; allowed: once"
-            yield Finding(kind=FindingKind.OLD_TWICE, offset=offset, message=message)
+            return Finding(kind=FindingKind.BEYOND_DISK, offset=offset, message=message)
+        message = f"chunk {old} of the disk for the second time; allowed: once"
+        return Finding(kind=FindingKind.OLD_TWICE, offset=offset, message=message)
 
-    def _new(self, offset: int, new: int) -> Iterator[Finding]:
+    def _new(self, offset: int, new: int) -> Finding:
+        """Say what is wrong with the chunk of the store."""
         if new >= self._store_chunks:
-            yield _beyond_store(offset, new, self._store_chunks)
-        elif self._header.is_metadata(new):
+            return _beyond_store(offset, new, self._store_chunks)
+        if self._header.is_metadata(new):
             message = f"chunk {new} of the store, which is metadata; allowed: a data chunk"
-            yield Finding(kind=FindingKind.IN_METADATA, offset=offset, message=message)
-        elif not self._news.add(new):
-            message = f"chunk {new} of the store for the second time; allowed: once"
-            yield Finding(kind=FindingKind.NEW_TWICE, offset=offset, message=message)
+            return Finding(kind=FindingKind.IN_METADATA, offset=offset, message=message)
+        message = f"chunk {new} of the store for the second time; allowed: once"
+        return Finding(kind=FindingKind.NEW_TWICE, offset=offset, message=message)
 
 
 def _pieces(descriptor: int, header: Header, area: int, size: Bytes) -> Iterator[tuple[int, bytes]]:

@@ -10,6 +10,7 @@ Each target runs in a process of its own, because libFuzzer ends the process tha
 from __future__ import annotations
 
 import argparse
+import shlex
 import subprocess
 import sys
 from typing import NoReturn
@@ -80,7 +81,9 @@ def fuzz(name: str, options: list[str]) -> NoReturn:
         sys.exit(MISSING)
     with atheris.instrument_imports(include=["reconciler", "statemachine", "ruamel", "tomllib"]):
         from tests.fuzz.targets import TARGETS  # noqa: PLC0415 - instrumented as it is imported
-    atheris.Setup([sys.argv[0], *options], TARGETS[name])
+    # To merge, libFuzzer starts this name again, by a shell.
+    this = f"{shlex.quote(sys.executable)} -m tests.fuzz --child {name}"
+    atheris.Setup([this, *options], TARGETS[name])
     atheris.Fuzz()
     sys.exit(0)
 

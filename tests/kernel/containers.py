@@ -36,12 +36,11 @@ def own_ipc() -> None:
     unshare(CLONE_NEWIPC)
 
 
-def own_dev(nodes: Sequence[str], *, read_only_sys: bool = False) -> Callable[[], None]:
-    """Return what gives a process a /dev without devtmpfs.
+def own_dev(nodes: Sequence[str]) -> Callable[[], None]:
+    """Return what gives a process a /dev without devtmpfs and a read-only /sys.
 
     Args:
         nodes: which of `NODES` there are.
-        read_only_sys: whether /sys is as in a container.
     """
 
     def enter() -> None:
@@ -59,8 +58,7 @@ def own_dev(nodes: Sequence[str], *, read_only_sys: bool = False) -> Callable[[]
         (dev / "shm").mkdir()
         _run("mount", "--rbind", "/dev/shm", dev / "shm")
         _run("mount", "--move", dev, "/dev")
-        if read_only_sys:
-            _run("mount", "-o", "remount,bind,ro", "/sys")
+        _run("mount", "-o", "remount,bind,ro", "/sys")
 
     return enter
 

@@ -110,15 +110,9 @@ def _folder(path: Path) -> Callable[[], None]:
     return path.rmdir
 
 
-def _link(path: Path) -> Callable[[], None]:
-    path.symlink_to("/dev/null")
-    return path.unlink
-
-
 PLANTED: dict[str, Callable[[Path], Callable[[], None]]] = {
     "node": _node,
     "file": _file,
     "folder": _folder,
-    "link": _link,
 }
 """What somebody puts in the place of a name of ours; each returns what takes it away again."""

@@ -77,13 +77,20 @@ def live_a_life(host: Host) -> None:
     number = host.record("sb-1").device_number
     host.write(node(number), 4096, b"kept")
     host.cli("pause", "sb-1", "--wait")
-    host.assert_nothing_in_kernel()
+    until_gone(host)
     host.cli("restore", "sb-1", "--wait")
     assert host.read(node(host.record("sb-1").device_number), 4096, 4) == b"kept"
     assert str(device) == os.readlink(host.folder / "links" / "sb-1")  # noqa: PTH115
     host.cli("remove", "sb-1", "--wait")
+    until_gone(host)
     host.assert_nothing_left()
     host.assert_proved()
+
+
+def until_gone(host: Host) -> None:
+    """Wait until udev, if it is there, has taken its own symlink away: in the host's /dev."""
+    until(lambda: host.nodes() == [], "udev's symlink is gone", timeout_s=END_S)
+    host.assert_nothing_in_kernel()
 
 
 def node(number: str) -> Path:
@@ -109,9 +116,8 @@ def test_a_disk_lives_in_an_ipc_namespace_of_its_own(host: Host) -> None:
     assert daemon.terminate() == 0
 
 
-@pytest.mark.parametrize("read_only_sys", [False, True])
-def test_a_disk_lives_in_a_container_without_devtmpfs(host: Host, *, read_only_sys: bool) -> None:
-    daemon = contained(host, own_dev(BOTH, read_only_sys=read_only_sys))
+def test_a_disk_lives_in_a_container_without_devtmpfs(host: Host) -> None:
+    daemon = contained(host, own_dev(BOTH))
     live_a_life(host)
     device = host.live("sb-2", host.folder / "base.ext4")
     record, dev = host.record("sb-2"), Path(f"/proc/{daemon.pid}/root/dev")
@@ -144,7 +150,7 @@ def test_a_container_without_the_control_node_does_not_take_live_disks_for_lost(
     host.live("sb-1", host.make_ext4())
     seen, seq = host.kernel_side(), host.last_seq()
     child = host.cli.fork("run", "--once", "--timeout", "2", before=own_dev(["loop-control"]))
-    assert child.wait() != 0
+    assert child.wait() == 5
     assert "/dev/mapper/control" in child.output
     assert host.story("sb-1", seq) == []
     assert seen == host.kernel_side()

@@ -37,7 +37,7 @@ def test_live_suspended_by_hand_is_resumed(host: Host) -> None:
     assert_note(host)
 
 
-@pytest.mark.parametrize("target", ["zero", "linear", "another base"])
+@pytest.mark.parametrize("target", ["zero", "another base"])
 def test_live_with_another_table_is_faulted_and_left_alone(host: Host, target: str) -> None:
     device, other = make_live(host), host.make_file("other", 8 * MIB)
     own = tool("dmsetup", "table", device.name)
@@ -45,7 +45,6 @@ def test_live_with_another_table_is_faulted_and_left_alone(host: Host, target: s
     number = number_of(Path(loop))
     tables = {
         "zero": f"0 {SECTORS} zero",
-        "linear": f"0 {SECTORS} linear {loop} 0",
         "another base": own.replace(own.split()[3], f"{os.major(number)}:{os.minor(number)}"),
     }
     tool("dmsetup", "suspend", "--noudevsync", device.name)
@@ -70,8 +69,8 @@ def test_live_whose_minor_was_given_to_another_device_gets_a_new_one(host: Host)
     number, seq = number_of(node_of(device)), host.last_seq()
     foreign = f"{host.prefix}foreign"
     tool("dmsetup", "remove", "--retry", device.name)
-    minor = str(os.minor(number))
-    tool("dmsetup", "create", foreign, "--minor", minor, "--table", "0 8 zero")
+    major, minor = os.major(number), os.minor(number)
+    tool("dmsetup", "create", foreign, "-j", major, "-m", minor, "--table", "0 8 zero")
     device.unlink(missing_ok=True)
     device.symlink_to(f"../dm-{minor}")
     host.cli("run", "--once")
@@ -127,7 +126,7 @@ def test_live_whose_mapper_link_leads_to_another_device_is_led_back(host: Host) 
     tool("dmsetup", "remove", "--retry", foreign)
 
 
-@pytest.mark.parametrize("what", ["node", "file", "folder"])
+@pytest.mark.parametrize("what", ["node", "file"])
 def test_live_whose_mapper_name_is_taken_by_something_else_is_refused_and_told(
     host: Host, what: str
 ) -> None:
@@ -144,7 +143,7 @@ def test_live_whose_mapper_name_is_taken_by_something_else_is_refused_and_told(
 # --- a live disk: its link, its files ------------------------------------------------------------
 
 
-@pytest.mark.parametrize("what", sorted(PLANTED))
+@pytest.mark.parametrize("what", ["node", "folder"])
 def test_live_whose_link_was_replaced_is_refused_and_told(host: Host, what: str) -> None:
     link = host.folder / "links" / "sb-1"
     device = make_live(host, "--link", link)

@@ -133,8 +133,8 @@ def test_a_disk_is_adopted_beside_a_running_reconciler_that_goes_on_with_it(host
     until(lambda: "orphan.found" in host.types_after(0), "it is found", timeout_s=60)
     device.unlink()
     host.cli("orphans", "--adopt", device.name)
+    until(device.is_symlink, "its link is back", timeout_s=60)
     host.until_settled("sb-1", "restored", timeout_s=60)
-    assert device.is_symlink()
     assert daemon.terminate() == 0
     assert "orphan.resolved" in host.types_after(0)
     host.assert_proved()

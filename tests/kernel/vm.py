@@ -10,6 +10,7 @@ folder, with the virtual environment first on PATH, udevd running, and dm-snapsh
   afterwards, but for the out folder, which has the same path inside and outside: `BYRE_VM_OUT`.
 - Output is streamed to stdout. The kernel's own console goes to `console.log` in the out folder.
 - The exit code is the command's own, brought back in a file, for virtme-ng's is not reliable;
+  123: the caller of `run_in_vm` had QEMU killed;
   124: the deadline passed, and QEMU was killed, as in a power cut; 125: the guest could not be made
   ready, or died before the command ended.
 
@@ -19,6 +20,7 @@ folders. Does not judge which tests ran: `tests.kernel.completeness` does.
 
 import argparse
 import compileall
+import enum
 import os
 import platform
 import select
@@ -29,7 +31,7 @@ import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -63,6 +65,8 @@ CPUS = 2
 TIMEOUT_DEFAULT_S = 1800.0
 UDEV_TIMEOUT_S = 120
 KILL_TIMEOUT_S = 10
+CUT_POLL_S = 0.05
+EXIT_CUT = 123
 EXIT_DEADLINE = 124
 EXIT_NOT_READY = 125
 
@@ -89,7 +93,12 @@ def main() -> int:
 
 
 def run_in_vm(
-    command: Sequence[str], *, out: Path, timeout_s: float, qemu_options: Sequence[str] = ()
+    command: Sequence[str],
+    *,
+    out: Path,
+    timeout_s: float,
+    qemu_options: Sequence[str] = (),
+    cut: Callable[[], bool] = lambda: False,
 ) -> int:
     """Boot, run `command` in the guest, stream its output to stdout, return its exit code.
 
@@ -98,6 +107,7 @@ def run_in_vm(
         out: a folder that the guest may write to, under the same path; made if it is not there.
         timeout_s: seconds from start to the end of the guest; past it QEMU is killed.
         qemu_options: further words for QEMU's command line, say a drive.
+        cut: asked all the time; once it says True, QEMU is killed, and `EXIT_CUT` returned.
 
     Raises:
         VmError: something is missing here, or the guest ended without leaving an exit code.
@@ -116,7 +126,10 @@ def run_in_vm(
         script = base / "guest.sh"
         script.write_text(guest_script(command, out=out, share=base / "share"))
         machine = virtme_command(base, kernel, script, qemu_options)
-        if not _stream(machine, log=out / "console.log", base=base, timeout_s=timeout_s):
+        end = _stream(machine, log=out / "console.log", base=base, timeout_s=timeout_s, cut=cut)
+        if end is End.CUT:
+            return EXIT_CUT
+        if end is End.DEADLINE:
             print(f"vm: not done after {timeout_s:g} s; the guest was killed", file=sys.stderr)
             return EXIT_DEADLINE
     if not exit_file.exists():
@@ -225,8 +238,18 @@ def virtme_command(
     return [*command, *qemu_options]
 
 
-def _stream(command: Sequence[str], *, log: Path, base: Path, timeout_s: float) -> bool:
-    """Run `command`, copy its stdout to ours and its stderr to `log`; False past the deadline.
+class End(enum.Enum):
+    """How the machine ended: by itself, or killed."""
+
+    ITSELF = enum.auto()
+    CUT = enum.auto()
+    DEADLINE = enum.auto()
+
+
+def _stream(
+    command: Sequence[str], *, log: Path, base: Path, timeout_s: float, cut: Callable[[], bool]
+) -> End:
+    """Run `command`, copy its stdout to ours and its stderr to `log`; tell how it ended.
 
     However this ends, nothing that it started is left: virtme-run and QEMU share a session of
     their own, and that process group is killed.
@@ -243,22 +266,24 @@ def _stream(command: Sequence[str], *, log: Path, base: Path, timeout_s: float) 
         )
         assert process.stdout is not None
         try:
-            return _copy_until(process.stdout.fileno(), deadline)
+            return _copy_until(process.stdout.fileno(), deadline, cut)
         finally:
             _kill_group(process, process.stdout.fileno())
 
 
-def _copy_until(source: int, deadline: float) -> bool:
-    """Copy from the pipe to stdout until its end (True) or the deadline (False)."""
+def _copy_until(source: int, deadline: float, cut: Callable[[], bool]) -> End:
+    """Copy from the pipe to stdout until its end, the deadline, or the cut."""
     while (left_s := deadline - time.monotonic()) > 0:
-        if not select.select([source], [], [], left_s)[0]:
-            return False
+        if cut():
+            return End.CUT
+        if not select.select([source], [], [], min(left_s, CUT_POLL_S))[0]:
+            continue
         chunk = os.read(source, 65536)
         if not chunk:
-            return True
+            return End.ITSELF
         sys.stdout.buffer.write(chunk)
         sys.stdout.buffer.flush()
-    return False
+    return End.DEADLINE
 
 
 def _kill_group(process: subprocess.Popen[bytes], output: int) -> None:

@@ -266,3 +266,21 @@ def test_a_decision_has_context_choice_and_consequences(page: str) -> None:
 def test_decisions_are_numbered_without_a_gap() -> None:
     numbers = [int(Path(page).name[:4]) for page in DECISIONS]
     assert numbers == list(range(1, len(DECISIONS) + 1))
+
+
+# --- what hurt others ----------------------------------------------------------------------------
+
+FAILURES = "docs/explanation/failures.md"
+NAMED_TEST = re.compile(r"`(tests/[\w/]+\.py)((?:::\w+)*)`")
+
+
+def test_each_of_the_35_failures_has_its_row() -> None:
+    rows = re.findall(r"^\| (\d+) \|", read(FAILURES), re.MULTILINE)
+    assert [str(number) for number in range(1, 36)] == rows
+
+
+@pytest.mark.parametrize(("file", "names"), sorted(set(NAMED_TEST.findall(read(FAILURES)))))
+def test_a_test_that_the_page_of_failures_names_exists(file: str, names: str) -> None:
+    text = read(file)
+    for name in names.split("::")[1:]:
+        assert re.search(rf"(?:def|class) {name}\b", text), f"{file} has no {name}"

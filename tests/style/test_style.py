@@ -141,7 +141,6 @@ PROGRAMS: Final[dict[str, str]] = {
 SQLITE: Final[dict[str, str]] = {
     "reconciler/checkup/finding.py": "asks for SQLite's version; opens nothing",
     "statemachine/database.py": "opens the log and sorts SQLite's errors",
-    "statemachine/eventlog.py": "is the log",
     "statemachine/schema.py": "makes the tables",
 }
 CLOCKS: Final[dict[str, str]] = {

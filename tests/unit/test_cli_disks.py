@@ -43,6 +43,17 @@ def test_the_whole_life_by_commands(world: World) -> None:
     assert world.byre("replay", "--verify").code == 0
 
 
+def test_a_disk_in_use_is_given_up_where_its_spec_says_so(world: World) -> None:
+    world.create("sb-1", "--on-busy", "fail", "--busy-timeout", "0.2")
+    with world.kernel.open("/dev/mapper/byre-sb-1"):
+        answer = world.byre("pause", "sb-1", "--wait")
+        assert answer.code == 1
+        assert "in use by process sim-user (pid 4242), longer than 0.2 s: given up" in answer.err
+        assert "byre retry sb-1" in answer.err
+    assert state_of(world) == "snapshotted"
+    assert world.byre("pause", "sb-1", "--wait").code == 0
+
+
 def test_get_has_at_least_the_fields_of_the_contract(world: World) -> None:
     world.create("sb-1", "--link", LINK)
     [disk] = world.byre("get", "-o", "json").json

@@ -129,6 +129,10 @@ def test_explain_names_the_holder(world: World) -> None:
     ) == ("paused", "snapshotted", ["process sim-user (pid 4242)"], 1)  # fmt: skip
     assert "in use by process sim-user" in row["blocker"]
     assert row["next_retry_at"] is not None
+    assert (row["in_use"]["on_busy"], row["in_use"]["overdue"]) == ("wait", False)
+    assert row["in_use"]["since"] < row["in_use"]["deadline_at"]
+    row = world.byre("explain", "sb-1", "-o", "json").json
+    assert row["holders"] == [], "those of now, not those of the first look"
 
 
 # --- proofs ---------------------------------------------------------------------------------------

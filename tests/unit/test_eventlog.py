@@ -13,8 +13,8 @@ import attrs
 import pytest
 
 from statemachine import history
-from statemachine.errors import ByreError, LogDamaged, LogUnavailable, VersionConflict
 from statemachine.batch import Request
+from statemachine.errors import ByreError, LogDamaged, LogUnavailable, VersionConflict
 from statemachine.eventlog import EventLog
 from statemachine.events import GENESIS, Event, NewEvent
 from tests.unit.events_made import declaration, host_event

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.kernel.holders import HolderFinder, mount_points
+from reconciler.kernel.holders import HolderFinder, mount_points, swap_paths
 from statemachine.observed import DeviceNumber, Holder
 
 DEVICE = DeviceNumber(253, 4)
@@ -43,6 +43,25 @@ def test_a_mount_is_named_once_and_found_in_other_namespaces(tmp_path: Path) -> 
     process(find.proc, 3, "mnt:[2]", "70 1 253:4 / /jail rw - ext4 /dev/dm-4 rw\n")
     expected = {Holder(kind="mount", name="/mnt/a b"), Holder(kind="mount", name="/jail")}
     assert set(find.find(DEVICE)) == expected
+
+
+STRANGE = "/mnt/a\u00a0b\u2028c\x0bd\x1ce\x85f\rg"
+"""A name of what Python takes for spaces and ends of lines, and the kernel does not."""
+
+
+def test_a_mount_point_is_named_whole_whatever_is_in_its_name(tmp_path: Path) -> None:
+    find = finder(tmp_path)
+    line = f"61 22 253:4 {STRANGE} {STRANGE} rw - ext4 /dev/dm-4 rw\n"
+    process(find.proc, 1, "mnt:[1]")
+    (find.proc / "1" / "mountinfo").write_bytes(line.encode())
+    assert find.find(DEVICE) == (Holder(kind="mount", name=STRANGE),)
+
+
+def test_swap_is_found_whatever_is_in_its_name_and_empty_lines_are_none() -> None:
+    table = "Filename\t\t\t\tType\n/swap\\040file        file\t\t8\t\t0\t\t-2\n\n"
+    assert list(swap_paths(table)) == ["/swap file"]
+    assert list(swap_paths(f"Filename Type\n{STRANGE} file 8 0 -2\n")) == [STRANGE]
+    assert list(swap_paths("")) == []
 
 
 def test_a_dm_device_above_goes_by_its_name_and_others_by_the_kernels(tmp_path: Path) -> None:

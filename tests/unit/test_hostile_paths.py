@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import errno
 import grp
 import os
 import pwd
 import stat
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from reconciler.kernel import ioctl, links, safepath
+from reconciler.kernel import links, safepath
 from reconciler.kernel.linux import LinuxKernel
 from reconciler.kernel.safepath import Place
 from statemachine.errors import (
     ActionError,
     ForeignDevice,
-    IdentityMismatch,
     PermanentError,
     UnsafePath,
 )
-from statemachine.observed import DeviceNumber, FileIdentity, LinkKind, LinkObservation
+from statemachine.observed import DeviceNumber, LinkKind, LinkObservation
 from statemachine.units import Bytes
 from tests.unit.hostile import STRANGER, folder_of, found, private, share, swapping
 
@@ -337,68 +334,3 @@ def test_a_new_folder_is_open_to_all_under_a_narrow_umask(tmp_path: Path) -> Non
     finally:
         os.umask(before)
     assert (tmp_path / "jail").stat().st_mode & 0o777 == 0o755
-
-
-# --- what is no regular file ---------------------------------------------------------------------
-
-
-def identity(path: Path) -> FileIdentity:
-    seen = kernel.identify(path, follow=True)
-    assert seen is not None
-    return seen
-
-
-@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
-def test_what_is_no_regular_file_is_never_opened(tmp_path: Path, kind: str) -> None:
-    path = tmp_path / "base"
-    if kind == "pipe":
-        os.mkfifo(path)  # opening it would wait for a writer
-    elif kind == "device":
-        path.symlink_to("/dev/zero")  # opening /dev/watchdog would reboot the host
-    else:
-        path.mkdir()
-    done = threading.Event()
-
-    def look() -> None:
-        assert kernel.readable(path) is False
-        for open_it in (
-            lambda: kernel.clone_file(path, tmp_path / "copy", SIZE),
-            lambda: kernel.loop_attach(path, identity(path), marker="x", read_only=True),
-        ):
-            with pytest.raises(PermanentError) as caught:
-                open_it()
-            assert caught.value.kind == "einval"
-        done.set()
-
-    thread = threading.Thread(target=look, daemon=True)
-    thread.start()
-    assert done.wait(60)
-
-
-def test_a_base_swapped_after_it_was_checked_is_not_copied(tmp_path: Path) -> None:
-    (tmp_path / "base").write_bytes(b"base")
-    checked = identity(tmp_path / "base")
-    (tmp_path / "secret").write_bytes(b"secret")
-    (tmp_path / "base").unlink()
-    (tmp_path / "base").symlink_to("secret")
-    with pytest.raises(IdentityMismatch):
-        kernel.clone_file(tmp_path / "base", tmp_path / "copy", SIZE, expected=checked)
-    assert not (tmp_path / "copy").exists()
-
-
-def test_a_base_that_shrinks_while_it_is_copied_leaves_no_copy(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    base = tmp_path / "base"
-    base.write_bytes(b"x" * (2 << 20))
-
-    def no_reflink(_descriptor: int, _request: int, _argument: int) -> int:
-        base.write_bytes(b"")
-        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
-
-    monkeypatch.setattr(ioctl, "call", no_reflink)
-    monkeypatch.setattr(os, "lseek", lambda _file, at, how: at if how == os.SEEK_DATA else 2 << 20)
-    with pytest.raises(PermanentError) as caught:
-        kernel.clone_file(base, tmp_path / "copy", Bytes(2 << 20))
-    assert caught.value.kind == "eio"
-    assert kernel.list_folder(tmp_path) == ("base",)

@@ -42,5 +42,15 @@ def test_what_a_disk_has_no_more_does_not_lead_to_it(folder: Path) -> None:
     stage.close()
 
 
+def test_a_loop_that_is_in_the_way_leads_to_the_disk_that_waits(folder: Path) -> None:
+    stage, index = Stage(folder), Index()
+    stage.live()
+    other = stage.kernel.add_foreign_loop(stage.command(Trigger.PAUSE).cow_path)
+    stage.byre.command(["sb-1"], Trigger.RESTORE)
+    index.update([stage.once()])
+    assert index.find(f"loop{other}") == ("sb-1",)
+    stage.close()
+
+
 def test_a_strangers_device_leads_nowhere() -> None:
     assert Index().find("dm-7") == ()

@@ -256,10 +256,6 @@ def a_fifo(path: Path) -> None:
     os.mkfifo(path)
 
 
-def nothing(path: Path) -> None:
-    del path
-
-
 def an_empty_file(path: Path) -> None:
     path.touch()
 
@@ -290,7 +286,7 @@ def text(path: Path) -> None:
         (a_folder, "is a folder; a log is a regular file"),
         (a_link, "is a symlink to"),
         (a_fifo, "is a special file"),
-        (nothing, "events 1 to 640 are missing: the log ends at 0"),
+        (lambda _: None, "events 1 to 640 are missing: the log ends at 0"),
         (an_empty_file, "events 1 to 640 are missing: the log ends at 0"),
         (a_new_log, "events 1 to 640 are missing: the log ends at 0"),
         (another_roots_log, "event 640 is another one than was acknowledged"),

@@ -12,10 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.api import Byre
+from reconciler.kernel.sim import SimKernel
 from reconciler.lock import RootLock
 from statemachine import database, history, lockholders
 from statemachine.errors import LogUnavailable, RootBusy
 from statemachine.eventlog import EventLog
+from tests.unit.builders import BASE, MIB
 from tests.unit.events_made import host_event
 
 HOLD_WRITE_LOCK = """\
@@ -37,7 +40,7 @@ sys.stdin.read()
 @contextmanager
 def held(script: str, path: Path) -> Iterator[subprocess.Popen[str]]:
     """Have a process hold a lock; it ends with the test."""
-    command = [sys.executable, "-c", script, path]
+    command = [sys.executable, "-c", script, str(path)]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as child:
@@ -102,6 +105,18 @@ def test_a_stopped_reconciler_is_named_by_its_command(tmp_path: Path) -> None:
         assert caught.value.message.endswith("which is stopped")
         assert not RootLock(path).try_acquire()
     assert RootLock(path).holder() == ""
+
+
+def test_who_waits_in_vain_is_told_that_the_reconciler_is_stopped(folder: Path) -> None:
+    kernel = SimKernel()
+    kernel.make_file(BASE, MIB)
+    with Byre(folder / "root", kernel=kernel) as byre:
+        byre.ensure("sb-1", base=BASE)
+        with held(HOLD_ROOT_LOCK, byre.root.lock) as child:
+            stop(child)
+            [waited] = byre.wait(["sb-1"], timeout_s=0.1)
+            assert (waited.exit_code, f"pid {child.pid} (" in waited.hint) == (5, True)
+            assert "which is stopped" in waited.hint
 
 
 # --- reading /proc/locks --------------------------------------------------------------------------

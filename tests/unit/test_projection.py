@@ -168,6 +168,29 @@ def test_a_failure_is_a_condition_by_its_consequence(
     log.close()
 
 
+def test_a_failure_is_as_old_as_the_first_of_its_trigger_and_kind(log: EventLog) -> None:
+    first = failed(ATTACH)
+    other_kind = attrs.evolve(first, kind="eio")
+    other_trigger = attrs.evolve(other_kind, trigger=Trigger.PAUSE)
+    since = []
+    for attempt in (first, first, other_kind, other_trigger, other_trigger):
+        log.append([of_disk("sb-1", attempt)])
+        record = log.record("sb-1")
+        assert record is not None
+        assert record.failure is not None
+        since.append(record.failure.since)
+    at = [event.at for event in log.events() if event.type == "transition.failed"]
+    assert since == [at[0], at[0], at[2], at[3], at[3]]
+    log.close()
+
+
+@pytest.mark.parametrize("value", [0, 1, "true", None])
+def test_a_truth_is_true_or_false_and_nothing_like_it(value: object) -> None:
+    data = payloads.to_data(failed(ATTACH)) | {"overdue": value}
+    with pytest.raises(ValueError, match="expected true or false"):
+        payloads.structure(data, payloads.TransitionFailed)
+
+
 def test_a_wish_forgets_failures_and_keeps_the_state(log: EventLog) -> None:
     log.append([of_disk("sb-1", failed(ATTACH))])
     log.append([attrs.evolve(declaration("sb-1"), expect=(1, 2))])

@@ -185,8 +185,11 @@ def test_a_second_loop_on_the_cow_file_is_refused_and_named(stage: Stage) -> Non
     failure = stage.record().failure
     assert failure is not None
     assert ("two-loops", (f"/dev/loop{other}",)) == (failure.kind, failure.holders)
+    stage.once()
+    assert stage.record().attempts == 1
     stage.kernel.detach_loop_by_hand(other)
-    stage.settle()
+    # At once, and not after the backoff.
+    assert stage.once().state is State.RESTORED
     stage.check()
 
 

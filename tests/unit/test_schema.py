@@ -86,7 +86,7 @@ def test_an_old_log_is_migrated_and_says_the_same(old: Path) -> None:
         check_all_is_there(log)
         log.append([host_event()])
         assert history.verify(log).events == EVENTS + 1
-    assert schema.SCHEMA_VERSION == version(old)
+    assert version(old) == schema.SCHEMA_VERSION
 
 
 def test_a_migrated_log_has_the_very_schema_of_a_new_one(old: Path) -> None:

@@ -5,16 +5,27 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from statemachine.errors import SpecError
 from statemachine.machine import Desired
-from statemachine.spec import DISKS_MAX, DiskSpec, DriverChoice, check_unique, parse, shown
+from statemachine.spec import (
+    DISKS_MAX,
+    DiskSpec,
+    DriverChoice,
+    OnBusy,
+    check_unique,
+    parse,
+    shown,
+)
+from statemachine.units import Bytes
 
 FOLDER = Path("/etc/byre")
 GOOD: dict[str, object] = {"name": "sb-1", "base": "/srv/base.ext4"}
+FIELDS = [*(field.name for field in attrs.fields(DiskSpec)), "extra"]
 
 
 def faults_of(*disks: object, **top: object) -> tuple[str, ...]:
@@ -26,19 +37,27 @@ def faults_of(*disks: object, **top: object) -> tuple[str, ...]:
 
 def test_a_whole_spec_is_read() -> None:
     table = {**GOOD, "state": "paused", "link": "/srv/vm/rootfs.link", "driver": "clone"}
+    table |= {"cow_size": "1536KiB", "cow_max": 2**21 - 1, "on_busy": "fail", "busy_timeout_s": 30}
     expected = DiskSpec(
         name=parse({"disk": [GOOD]}, source="", folder=FOLDER)[0].name,
         base=Path("/srv/base.ext4"),
         state=Desired.PAUSED,
         link=Path("/srv/vm/rootfs.link"),
         driver=DriverChoice.CLONE,
+        cow_size=Bytes(3 * 2**19),
+        cow_max=Bytes(2**21),
+        on_busy=OnBusy.FAIL,
+        busy_timeout_s=30.0,
     )
+    assert expected == DiskSpec.from_data(expected.to_data())
     assert (expected,) == parse({"disk": [table]}, source="a.toml", folder=FOLDER)
 
 
 def test_what_is_not_said_has_its_default_and_paths_are_beside_the_file() -> None:
     [spec] = parse({"disk": [{"name": "a", "base": "b.img"}]}, source="", folder=FOLDER)
     assert (spec.state, spec.link, spec.driver) == (Desired.LIVE, None, DriverChoice.AUTO)
+    assert (spec.cow_size, spec.cow_max) == (None, None)
+    assert (spec.on_busy, spec.busy_timeout_s) == (OnBusy.WAIT, 60.0)
     assert Path("/etc/byre/b.img") == spec.base
 
 
@@ -84,6 +103,25 @@ def test_nothing_is_no_fault(document: object) -> None:
         ({"state": ["live"]}, "state"),
         ({"driver": "lvm"}, "driver"),
         ({"driver": {}}, "driver"),
+        ({"cow_size": 2**20 - 1}, "cow_size"),
+        ({"cow_size": "1023KiB"}, "cow_size"),
+        ({"cow_size": -(2**20)}, "cow_size"),
+        ({"cow_size": 2**70}, "cow_size"),
+        ({"cow_size": 2.0**20}, "cow_size"),
+        ({"cow_size": True}, "cow_size"),
+        ({"cow_size": "much"}, "cow_size"),
+        ({"cow_size": None}, "cow_size"),
+        ({"cow_max": []}, "cow_max"),
+        ({"cow_size": "2MiB", "cow_max": "1MiB"}, "cow_max"),
+        ({"on_busy": "force"}, "on_busy"),
+        ({"on_busy": None}, "on_busy"),
+        ({"busy_timeout_s": -1}, "busy_timeout_s"),
+        ({"busy_timeout_s": 86_401}, "busy_timeout_s"),
+        ({"busy_timeout_s": float("nan")}, "busy_timeout_s"),
+        ({"busy_timeout_s": float("inf")}, "busy_timeout_s"),
+        ({"busy_timeout_s": True}, "busy_timeout_s"),
+        ({"busy_timeout_s": "30"}, "busy_timeout_s"),
+        ({"busy_timeout_s": None}, "busy_timeout_s"),
     ],
 )
 def test_a_field_that_is_not_acceptable_is_named(change: dict[object, object], field: str) -> None:
@@ -148,7 +186,7 @@ def bomb() -> list[object]:
     return shared
 
 
-@pytest.mark.parametrize("field", ["name", "base", "state", "link", "driver", "extra"])
+@pytest.mark.parametrize("field", FIELDS)
 def test_a_value_that_is_immense_as_a_tree_is_shown_in_short(field: str) -> None:
     [fault] = faults_of({**GOOD, field: bomb()})
     assert len(fault) < 500
@@ -179,7 +217,7 @@ plain: st.SearchStrategy[object] = st.recursive(
 )
 
 
-@given(st.dictionaries(st.sampled_from(["name", "base", "state", "link", "driver", "x"]), plain))
+@given(st.dictionaries(st.sampled_from(FIELDS), plain))
 def test_a_table_is_a_spec_or_a_fault_and_nothing_else(table: dict[str, object]) -> None:
     try:
         [spec] = parse({"disk": [table]}, source="a.toml", folder=FOLDER)

@@ -14,7 +14,6 @@ from typing import Final
 from reconciler.kernel.files import parse_header
 from reconciler.kernel.port import CloneMethod, CowHeader, FreeSpace
 from reconciler.kernel.sim.files import (
-    FREE_PAGES_WITHOUT_LIMIT,
     PAGE_BYTES,
     BlockNode,
     File,
@@ -97,10 +96,9 @@ def free_space(host: Host, path: Path) -> FreeSpace:
     while node is None:
         path = path.parent
         node = host.tree.find(path, follow=True)
-    total = node.fs.capacity_pages or FREE_PAGES_WITHOUT_LIMIT
     return FreeSpace(
         available=Bytes(node.fs.available_pages * PAGE_BYTES),
-        total=Bytes(total * PAGE_BYTES),
+        total=Bytes(node.fs.capacity_pages * PAGE_BYTES),
     )
 
 
@@ -219,6 +217,8 @@ def put_link(host: Host, path: Path, target: str, *, replaces: str | None) -> bo
         raise _foreign(path, there)
     place = host.tree.place(path)
     host.tree.add(path, Symlink(place.folder.fs, str(path), host.now_ns(), target))
+    if there.kind is LinkKind.SYMLINK:
+        place.folder.sync()
     return True
 
 
@@ -229,7 +229,7 @@ def drop_link(host: Host, path: Path, target: str) -> bool:
         return False
     if there.kind is not LinkKind.SYMLINK or there.target != target:
         raise _foreign(path, there)
-    host.tree.unlink(path)
+    host.tree.unlink(path).sync()
     return True
 
 
@@ -264,6 +264,7 @@ def remove_folder(host: Host, path: Path) -> bool:
     if place.node.entries:
         return False
     place.folder.take(place.name).unlinked()
+    place.folder.sync()
     return True
 
 

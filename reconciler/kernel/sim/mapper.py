@@ -64,6 +64,17 @@ class MappedDevice:
         """What the kernel calls it."""
         return f"dm-{self.minor}"
 
+    @property
+    def is_snapshot(self) -> bool:
+        """Whether its live table is a snapshot."""
+        return isinstance(self.live, Snapshot)
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether its snapshot, if it has one, was not lost."""
+        target = self.live
+        return not isinstance(target, Snapshot) or target.store is None or target.store.valid
+
     def read(self, offset: int, length: int) -> bytes:
         """Read; EIO without a table. A suspended device would block: EAGAIN here."""
         return self._target().read(offset, length)
@@ -202,11 +213,11 @@ class Mapper:
 
     def write(self, device: MappedDevice, offset: int, data: bytes) -> None:
         """Write to a device; a snapshot that is lost by it counts an event."""
-        was_valid = _is_valid(device)
+        was_valid = device.is_valid
         try:
             device.write(offset, data)
         finally:
-            if was_valid and not _is_valid(device):
+            if was_valid and not device.is_valid:
                 device.event_nr += 1
                 self._listener.dm_changed(device)
 
@@ -248,8 +259,3 @@ class Mapper:
 
     def _take_minor(self) -> int:
         return heapq.heappop(self._free) if self._free else len(self._by_minor)
-
-
-def _is_valid(device: MappedDevice) -> bool:
-    target = device.live
-    return not isinstance(target, Snapshot) or target.store is None or target.store.valid

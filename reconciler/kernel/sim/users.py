@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Self
 
+from reconciler.kernel.sim import filecalls
 from reconciler.kernel.sim.files import (
     BlockNode,
     File,
@@ -24,7 +25,7 @@ from reconciler.kernel.sim.host import Host
 from reconciler.kernel.sim.loops import LoopDevice
 from reconciler.kernel.sim.mapper import MappedDevice
 from reconciler.kernel.sim.snapshot import Zero
-from statemachine.observed import DeviceNumber, Holder
+from statemachine.observed import DeviceNumber, Holder, LinkObservation
 from statemachine.units import Bytes, Sectors
 
 SOMEBODY: Final = Holder(kind="process", name="sim-user", pid=4242)
@@ -138,6 +139,11 @@ class UserSide:
             self.host.mount(str(path), capacity, reflink=reflink)
         return Path(path)
 
+    def has_room(self, path: Path | str) -> bool:
+        """Tell whether another page fits on the file system of a path."""
+        with self.host.entered():
+            return self.host.tree.get(path).fs.available_pages > 0
+
     def set_capacity(self, path: Path | str, capacity: Bytes) -> None:
         """Change the room of the file system that a path is on."""
         with self.host.entered():
@@ -167,7 +173,7 @@ class UserSide:
             self.host.tree.make_folders(path, self.host.now_ns()).sync()
 
     def remove_folder_by_hand(self, path: Path | str) -> None:
-        """Remove an empty folder: rmdir. ENOENT, ENOTDIR, ENOTEMPTY."""
+        """Remove an empty folder, durable: rmdir. ENOENT, ENOTDIR, ENOTEMPTY."""
         with self.host.entered():
             folder = self.host.tree.get(path, follow=False)
             if not isinstance(folder, Folder):
@@ -176,8 +182,19 @@ class UserSide:
                 raise os_error(errno.ENOTEMPTY, path)
             place = self.host.tree.place(path)
             place.folder.take(place.name).unlinked()
+            place.folder.sync()
+
+    def look_at_link(self, path: Path | str) -> LinkObservation:
+        """Return what is at a path: readlink and stat."""
+        with self.host.entered():
+            return filecalls.read_link(self.host, Path(path))
 
     # --- devices ------------------------------------------------------------------------------
+
+    def names_in(self, path: Path | str) -> tuple[str, ...]:
+        """Return the sorted names in a folder; empty when it does not exist: ls -A."""
+        with self.host.entered():
+            return filecalls.list_folder(self.host, Path(path))
 
     def flush(self, path: Path | str) -> None:
         """Make what was written to a file or device survive a power cut: fsync."""
