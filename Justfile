@@ -13,7 +13,7 @@ default:
     @just --justfile "{{justfile()}}" --list --unsorted
 
 # All checks and all tests, cheap ones first, the VM last
-test: lint types imports test-host test-vm coverage
+test: lint types imports test-host test-vm test-powercut coverage
 
 # Style and formatting
 lint:
@@ -45,6 +45,15 @@ test-vm *ARGS:
         -o cache_dir=/tmp/pytest --junitxml "{{out}}/junit.xml" --cov --cov-report= "$@"
     rm -f "{{coverage}}"/.coverage.vm* && cp "{{out}}"/.coverage.vm* "{{coverage}}"
     if [ $# -eq 0 ]; then python -m tests.kernel.completeness "{{out}}/junit.xml"; fi
+
+# A power cut under load, twice over, in VMs of its own
+test-powercut:
+    python -m tests.torture.powercut --cuts 2 --seed 20261121
+
+# Kills, then power cuts, for as long as it takes (half an hour and more):  just torture SEED
+torture SEED="1" KILLS="100" CUTS="20":
+    {{vm}} --timeout 7200 -- python -m tests.torture.storm --kills "$2" --seed "$1"
+    python -m tests.torture.powercut --cuts "$3" --seed "$1"
 
 # Combine what the host and the VM covered, and report
 coverage:

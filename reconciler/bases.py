@@ -73,11 +73,19 @@ class BaseLoops:
                 loop = self._taken_back(base) or self._kernel.loop_attach(
                     path, base, marker=self._marker, read_only=True
                 )
-            except BaseException:
-                self._forget(disk, base)
+            except BaseException as error:
+                others = self._forget(disk, base)
+                if isinstance(error, ActionError) and not others:
+                    self._take_away(base)  # it may have been made all the same
                 raise
             self._numbers[_key(base)] = loop.number
             return loop, True
+
+    def _take_away(self, base: FileIdentity) -> None:
+        with contextlib.suppress(*_BUSY_IS_FINE):
+            loop = self.find(base)
+            if loop is not None:
+                self._detach(loop)
 
     def _taken_back(self, base: FileIdentity) -> Loop | None:
         """Return our loop on a base that was given up while a dm device still held it.

@@ -21,7 +21,7 @@ import structlog
 
 from reconciler.clock import Clock
 from reconciler.config import Settings
-from reconciler.drivers.cow_room import bound, cow_size
+from reconciler.drivers.cow_room import bound, cow_size, freeze_above, grow_above
 from reconciler.kernel.port import Kernel
 from reconciler.protect import NO_SPACE
 from reconciler.space import Space, SpaceLevel
@@ -132,9 +132,9 @@ class Guard:
         above = [each for each in self._settings.cow_levels if each > record.cow_level]
         marks = [size * level // 100 for level in above]
         if record.cow.size < bound(spec, record.base.size):
-            marks.append(size // 2)
+            marks.append(grow_above(size) + 1)
         elif record.cow.size < full:
-            marks.append(size - min(size // 4, 2**24))
+            marks.append(freeze_above(size))
         return _Store(
             name=record.name,
             path=Path(record.cow_path),

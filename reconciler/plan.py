@@ -83,21 +83,7 @@ def decide(view: View) -> Step:
         if record.desired is Desired.REMOVED:
             return Rest(why="it is removed")
         return NextGeneration()
-    if record.desired is not Desired.REMOVED and (step := _fault(view)) is not None:
-        return step
-    protection = protect(view)
-    if protection is not None:
-        return protection
-    found = drift.judge(record, view.seen)
-    if found is not None:
-        target = fire(record.name, record.state, found.trigger)
-        return NoteDrift(
-            trigger=found.trigger,
-            source=record.state,
-            target=target,
-            differences=found.differences,
-        )
-    return _towards_desired(view)
+    return _fault(view) or protect(view) or _drift(view) or _towards_desired(view)
 
 
 def repair(view: View, differences: tuple[str, ...]) -> Move:
@@ -114,6 +100,8 @@ def outlook(record: Record) -> tuple[Trigger, ...]:
 
 def _fault(view: View) -> Step | None:
     record, seen = view.record, view.seen
+    if record.desired is Desired.REMOVED:
+        return None
     if record.fault is not None:
         return Rest(why=f"it is faulted: {record.fault.message}")
     if seen.fault:
@@ -124,6 +112,18 @@ def _fault(view: View) -> Step | None:
             exit_code=seen.fault_exit_code,
         )
     return None
+
+
+def _drift(view: View) -> NoteDrift | None:
+    record, found = view.record, drift.judge(view.record, view.seen)
+    if found is None:
+        return None
+    return NoteDrift(
+        trigger=found.trigger,
+        source=record.state,
+        target=fire(record.name, record.state, found.trigger),
+        differences=found.differences,
+    )
 
 
 def _towards_desired(view: View) -> Step:

@@ -28,7 +28,7 @@ from reconciler.config import Root, Settings
 from reconciler.drivers.port import View
 from reconciler.folders import MadeFolders
 from reconciler.kernel.port import Kernel
-from reconciler.protect import NO_SPACE, Freeze, Grow, NoteLevel, Thaw, no_room
+from reconciler.protect import NO_SPACE, no_room
 from reconciler.protector import Protector
 from reconciler.recording import HOLDS_BASE, uses_base_loop
 from statemachine import payloads
@@ -171,15 +171,15 @@ class Reconciler:
             return Settled(again_s=None, why=step.message)
         if isinstance(step, plan.NextGeneration):
             return self._next_generation(record)
-        if isinstance(step, Grow | Freeze | Thaw | NoteLevel):
-            self._protector.do(view, step)
-            return None
-        if isinstance(step, plan.NoteDrift):
-            if step.trigger is not Trigger.REPAIR:
-                self._note_drift(view, choice, step)
-                return None
+        if isinstance(step, plan.Move):
+            return self._held_back(view, step) or self._transition(view, choice, step)
+        if isinstance(step, plan.NoteDrift) and step.trigger is Trigger.REPAIR:
             return self._repair(view, choice, step)
-        return self._held_back(view, step) or self._transition(view, choice, step)
+        if isinstance(step, plan.NoteDrift):
+            self._note_drift(view, choice, step)
+        else:
+            self._protector.do(view, step)
+        return None
 
     def _look(self, record: Record) -> tuple[View, observe.Choice]:
         return observe.look(self.kernel, self.bases, self.root, record, self.settings)
@@ -225,21 +225,19 @@ class Reconciler:
     def _held_back(self, view: View, move: plan.Move) -> Settled | None:
         """Say when to try if not now: a backoff is running, or nothing has changed since."""
         failure = view.record.failure
-        if failure is None or move.resumes is not None:
-            return None
-        same_world = failure.world == observe.world(view.observed, view.ground.capabilities)
-        stays = same_world or busy.has_given_up(failure)
-        if failure.trigger is not move.trigger or (failure.retry_at is None and not stays):
+        if failure is None or move.resumes is not None or failure.trigger is not move.trigger:
             return None
         if failure.retry_at is None:
-            return Settled(again_s=None, why=f"stalled: {failure.message}")
+            same_world = failure.world == observe.world(view.observed, view.ground.capabilities)
+            stays = same_world or busy.has_given_up(failure)
+            return Settled(again_s=None, why=f"stalled: {failure.message}") if stays else None
         wait_s = (failure.retry_at - self._clock.now_ns()) / _NS
         if failure.kind == busy.KIND:
             return self._held_by(view, move)
-        if failure.kind == NO_SPACE:
-            why = no_room(view, move.trigger)
-            return Settled(again_s=self.settings.blocked_poll_s, why=why) if why else None
-        if wait_s <= 0 or (failure.kind == TWO_LOOPS and not self._on_other_loops(view)):
+        if failure.kind == NO_SPACE and (why := no_room(view, move.trigger)):
+            return Settled(again_s=self.settings.blocked_poll_s, why=why)
+        is_free = failure.kind == TWO_LOOPS and not self._on_other_loops(view)
+        if wait_s <= 0 or is_free or failure.kind == NO_SPACE:
             return None
         return Settled(again_s=wait_s, why=f"waits after attempt {view.record.attempts}")
 

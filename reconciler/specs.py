@@ -40,6 +40,9 @@ _READERS: Final[dict[str, str]] = {
     ".yml": "yaml",
     ".json": "json",
 }
+_YAML_LEAKS: Final = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError)
+"""What ruamel.yaml 0.19 lets out where a document is wrong: AssertionError for "%YAML 1.4",
+OverflowError for "\\Uffffffff"; the others are of the same kind."""
 _STDIN: Final = "standard input"
 _FILE_RULE: Final = "a file that ends in .toml, .yaml, .yml or .json, or a folder of them"
 
@@ -247,7 +250,7 @@ def _yaml(text: str) -> object:
     yaml.composer.warn_double_anchors = False
     try:
         return yaml.load(text)
-    except (AssertionError, YAMLError) as error:  # the former for a %YAML that it does not know
+    except (*_YAML_LEAKS, YAMLError) as error:
         raise ValueError(str(error)) from error
 
 

@@ -148,13 +148,22 @@ def fire(disk: str, state: State, trigger: Trigger) -> State:
     Raises:
         IllegalTransition: the table has no such edge.
     """
+    target = _target(state, trigger)
+    if target is None:
+        raise IllegalTransition(disk, state, trigger, sources(trigger))
+    return target
+
+
+@functools.cache
+def _target(state: State, trigger: Trigger) -> State | None:
+    """Ask the machine once for each pair: it has no guards, so its answer never changes."""
     from transitions import MachineError  # noqa: PLC0415 - see the module docstring
 
     model = _Model(state)
     try:
         machine().events[trigger.value].trigger(model)
-    except MachineError as error:
-        raise IllegalTransition(disk, state, trigger, sources(trigger)) from error
+    except MachineError:
+        return None
     return model.state
 
 

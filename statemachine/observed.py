@@ -203,3 +203,5 @@ class ObservedDisk:
     device_node: LinkObservation | None = None
     """/dev/dm-N of our live device."""
     link: LinkObservation | None = None
+    other_links: tuple[tuple[str, LinkObservation], ...] = ()
+    """What is where an attempt began a link that is not the wanted one any more."""

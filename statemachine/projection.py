@@ -8,6 +8,7 @@ Pure; may be imported by eventlog, history and everything in `reconciler`.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -15,7 +16,7 @@ import attrs
 
 from statemachine import payloads
 from statemachine.events import Event
-from statemachine.machine import Desired, State, Trigger, is_met
+from statemachine.machine import LIVE, Desired, State, Trigger, is_met
 from statemachine.observed import FileIdentity
 from statemachine.spec import DiskSpec
 from statemachine.units import Bytes
@@ -107,6 +108,8 @@ class Record:
     cow_loop: int | None = None
     link: str = ""
     link_target: str = ""
+    links_begun: tuple[str, ...] = ()
+    """Links that an attempt set out to make, since the last transition that was completed."""
     made_folders: tuple[str, ...] = ()
     attempts: int = 0
     in_flight: InFlight | None = None
@@ -119,7 +122,7 @@ class Record:
     @property
     def wanted(self) -> DiskSpec:
         """The spec as it was last declared."""
-        return DiskSpec.from_data(self.spec)
+        return _spec_of(tuple(self.spec.items()))
 
     @property
     def desired(self) -> Desired:
@@ -130,6 +133,12 @@ class Record:
     def expect(self) -> tuple[int, int]:
         """(generation, version): what an append decided upon this record must name."""
         return (self.generation, self.version)
+
+
+@functools.lru_cache(maxsize=1024)
+def _spec_of(items: tuple[tuple[str, str], ...]) -> DiskSpec:
+    """Read a spec once for the several questions that one look at a disk asks of it."""
+    return DiskSpec.from_data(dict(items))
 
 
 _NOT_LIVE: Final[dict[str, Any]] = {
@@ -215,8 +224,11 @@ def _declared(record: Record | None, event: Event, payload: payloads.DiskDeclare
 
 def _started(record: Record, event: Event, payload: payloads.TransitionStarted) -> Record:
     folders = dict.fromkeys((*record.made_folders, *payload.made_folders))
+    link = record.wanted.link if payload.target in LIVE else None
+    begun = dict.fromkeys((*record.links_begun, *([str(link)] if link else [])))
     return attrs.evolve(
         record,
+        links_begun=tuple(begun),
         driver=payload.driver,
         driver_reason=payload.driver_reason,
         cow_path=payload.cow_path or record.cow_path,
@@ -238,6 +250,8 @@ def _completed(record: Record, event: Event, payload: payloads.TransitionComplet
         state_since=record.state_since if payload.target is record.state else event.at,
         boot_id=event.boot_id,
         attempts=0,
+        # To attach a disk touches no link: what an earlier try began may still be there.
+        links_begun=record.links_begun if payload.trigger is Trigger.ATTACH else (),
         in_flight=None,
         failure=None,
     )

@@ -24,6 +24,7 @@ from reconciler.actions.files import (
     CloneBase,
     MakeCow,
     RemoveCow,
+    SyncCow,
 )
 from reconciler.actions.links import (
     CheckLink,
@@ -78,6 +79,7 @@ __all__ = [
     "RemoveDm",
     "ResumeDm",
     "Scene",
+    "SyncCow",
     "in_use_error",
     "lasting",
     "refuse_foreign",

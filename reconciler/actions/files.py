@@ -141,6 +141,29 @@ class CheckCow:
 
 
 @attrs.frozen
+class SyncCow:
+    """Have the header that the kernel wrote into a new exception store survive a power cut.
+
+    The kernel flushes it with the first exception only. Until then a power cut would leave an
+    empty store under a disk that was told to be there, and that looks like a damaged one.
+    """
+
+    path: Path
+
+    def do(self, scene: Scene) -> bool:
+        """Flush the file; changes nothing that can be seen."""
+        assert scene.cow is not None, "CheckCow comes first"
+        scene.kernel.sync_file(self.path, scene.cow)
+        return False
+
+    def undo(self, scene: Scene) -> None:
+        """Nothing was changed."""
+
+    def __str__(self) -> str:
+        return f"flush CoW file {self.path}"
+
+
+@attrs.frozen
 class RemoveCow:
     """Delete the disk's own file: its data ends here."""
 

@@ -7,6 +7,7 @@ May be imported by the package's own `__init__` only.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from pathlib import Path
 
@@ -15,7 +16,13 @@ import attrs
 from reconciler import linkroots
 from reconciler.actions.dm import refuse_foreign
 from reconciler.actions.scene import Scene
-from statemachine.errors import ForeignDevice, PermanentError, UnsafePath
+from statemachine.errors import (
+    ActionError,
+    ForeignDevice,
+    PermanentError,
+    RefusedError,
+    UnsafePath,
+)
 from statemachine.observed import LinkKind, LinkObservation
 
 _STRANGER_HINT = "move it away, or choose another link; byre never overwrites it"
@@ -178,10 +185,21 @@ class MakeLink:
         linkroots.refuse_outside(scene.kernel, self.path, scene.link_roots)
         target = self._target(scene)
         found = scene.kernel.read_link(self.path)
-        if found.kind is LinkKind.MISSING:
-            return scene.kernel.put_link(self.path, target, replaces=None)
         _refuse_occupied(self.path, found, (*self.ours, target))
-        return scene.kernel.put_link(self.path, target, replaces=found.target)
+        before = found.target if found.kind is LinkKind.SYMLINK else None
+        try:
+            return scene.kernel.put_link(self.path, target, replaces=before)
+        except ActionError:
+            with contextlib.suppress(ActionError, RefusedError):
+                self._take_back(scene, target, before)
+            raise
+
+    def _take_back(self, scene: Scene, target: str, before: str | None) -> None:
+        """Leave nothing of a call that failed and may have been done all the same."""
+        if before is None:
+            scene.kernel.drop_link(self.path, target)
+        elif before != target:
+            scene.kernel.put_link(self.path, before, replaces=target)
 
     def _target(self, scene: Scene) -> str:
         if self.target:
@@ -209,7 +227,10 @@ class DropLink:
         found = scene.kernel.read_link(self.path)
         if found.kind is not LinkKind.SYMLINK or found.target != self.target:
             return False
-        return scene.kernel.drop_link(self.path, self.target)
+        try:
+            return scene.kernel.drop_link(self.path, self.target)
+        except RefusedError:  # it, or the way to it, was swapped just now: not ours any more
+            return False
 
     def undo(self, scene: Scene) -> None:
         """Put it back, so that a device that could not be removed keeps its link."""

@@ -6,6 +6,7 @@ May be imported by the package's own `__init__` only.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from pathlib import Path
 from typing import Final
@@ -13,7 +14,7 @@ from typing import Final
 import attrs
 
 from reconciler.actions.scene import Scene, in_use
-from statemachine.errors import BlockedError, TransientError
+from statemachine.errors import ActionError, BlockedError, RefusedError, TransientError
 from statemachine.names import cow_marker
 from statemachine.observed import FileIdentity, Loop
 
@@ -79,15 +80,21 @@ class AttachCow:
             msg = f"{self.path} is already on {', '.join(names)}; two loops would destroy it"
             hint = f"detach it with `losetup -d {names[0]}`"
             raise BlockedError(msg, kind=TWO_LOOPS, holders=names, hint=hint)
-        if found:
-            scene.cow_loop = found[0]
-        else:
-            scene.cow_loop = scene.kernel.loop_attach(
-                self.path, scene.cow, marker=marker, read_only=False
-            )
+        scene.cow_loop = found[0] if found else self._made(scene, scene.cow, marker)
         scene.cow_loop_hint = scene.cow_loop.number
         scene.device, scene.device_path = scene.cow_loop.device, scene.cow_loop.path
         return not found
+
+    def _made(self, scene: Scene, file: FileIdentity, marker: str) -> Loop:
+        try:
+            return scene.kernel.loop_attach(self.path, file, marker=marker, read_only=False)
+        except ActionError:
+            # It may have been done all the same, and the file may go with the undo.
+            with contextlib.suppress(ActionError, RefusedError):
+                for loop in loops_on(scene, file):
+                    if loop.marker == marker:
+                        scene.kernel.loop_detach(loop)
+            raise
 
     def undo(self, scene: Scene) -> None:
         """Detach it."""
@@ -132,7 +139,7 @@ class DetachCow:
         return changed
 
     def _ours(self, scene: Scene, file: FileIdentity | None) -> list[Loop]:
-        """Find our loops on the file; on a file that was deleted under them, by the marker alone."""
+        """Find our loops on the file; if it was deleted under them, by the marker alone."""
         marker = cow_marker(self.disk_id, self.generation)
         if scene.cow_loop_hint is None:
             found = scene.kernel.loops()

@@ -9,6 +9,15 @@ One thread, no dice but the seed's and no clock but its own: the same seed gives
 May be imported by cli; the package's modules by the package only.
 """
 
-from reconciler.chaos.runner import Plan, Report, run, smallest
+from reconciler.chaos.runner import (
+    DISKS,
+    DISKS_MAX,
+    STEPS,
+    STEPS_MAX,
+    Plan,
+    Report,
+    run,
+    smallest,
+)
 
-__all__ = ["Plan", "Report", "run", "smallest"]
+__all__ = ["DISKS", "DISKS_MAX", "STEPS", "STEPS_MAX", "Plan", "Report", "run", "smallest"]

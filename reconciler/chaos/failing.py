@@ -23,6 +23,7 @@ ERRNOS: Final = (errno.EBUSY, errno.EIO, errno.ENOSPC, errno.ENOMEM, errno.EAGAI
 SHORT: Final = "short"
 """The kind of an answer that ends early."""
 
+SIDES: Final[tuple[When, ...]] = ("before", "after")
 _WHENS: Final[tuple[When, ...]] = ("before", "before", "before", "after")
 
 
@@ -49,7 +50,7 @@ def fail_commits(world: World, model: Model) -> str | None:
 
 def crash_in_a_call(world: World, model: Model) -> str | None:
     """Let the process die at one of its next calls, commits among them."""
-    ahead, when = world.dice.randint(1, 60), world.dice.choice(("before", "after"))
+    ahead, when = world.dice.randint(1, 60), world.dice.choice(SIDES)
     faults = world.kernel.faults
     faults.crash_at_call(faults.calls + ahead, when=when)
     model.count("crash at a call")
@@ -58,7 +59,7 @@ def crash_in_a_call(world: World, model: Model) -> str | None:
 
 def crash_in_a_commit(world: World, model: Model) -> str | None:
     """Let the process die right before or right after one of its next commits."""
-    after, when = world.dice.randint(0, 4), world.dice.choice(("before", "after"))
+    after, when = world.dice.randint(0, 4), world.dice.choice(SIDES)
     world.kernel.faults.crash_in(COMMIT, after=after, when=when)
     model.count("crash at a commit")
     return f"the process will die {when} commit {after + 1} from now"
@@ -73,7 +74,7 @@ def restart(world: World, model: Model) -> str | None:
 
 def reboot(world: World, model: Model) -> str | None:
     """Reboot the host; sometimes its file systems get other numbers."""
-    renumber = world.dice.random() < 0.3  # noqa: PLR2004 - not often
+    renumber = world.heads() and world.heads()
     model.count("reboot")
     world.kernel.reboot(renumber=renumber)
     _started_again(world, model)
@@ -113,7 +114,7 @@ def let_udev_look(world: World, model: Model) -> str | None:
     """Let udev hold each device for a while after it has changed, and make links itself."""
     host = world.kernel.host
     host.udev_hold_s = world.dice.choice((0.5, 3.0))
-    host.udev_links = world.dice.random() < 0.5  # noqa: PLR2004 - a coin
+    host.udev_links = world.heads()
 
     def heal() -> str:
         host.udev_hold_s, host.udev_links = 0.0, False
@@ -130,5 +131,3 @@ def set_the_clock(world: World, model: Model) -> str | None:
     model.count("clock set")
     world.clock.step_wall_s(delta_s)
     return f"the clock is set by {delta_s:+.0f} s"
-
-

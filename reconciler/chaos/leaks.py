@@ -25,8 +25,10 @@ def leaks(world: World) -> list[str]:
     """Return every difference between what the records say there is and what there is."""
     records = list(world.log.records())
     owned = [record for record in records if record.fault is None]
-    out = {str(DmUuid(r.id, r.generation)) for r in records if r.fault is not None}
-    wanted, found = Counter(_wanted(world, owned)), Counter(_found(world, out))
+    faulted = [record for record in records if record.fault is not None]
+    out = {str(DmUuid(record.id, record.generation)) for record in faulted}
+    nodes = {record.device_name for record in faulted}
+    wanted, found = Counter(_wanted(owned)), Counter(_found(world, out, nodes))
     if len(owned) < len(records):
         # Whether a faulted disk still holds its base's loop is for the kernel to say.
         for counter in (wanted, found):
@@ -37,7 +39,7 @@ def leaks(world: World) -> list[str]:
     return [*extra, *missing, *_links(world, owned)]
 
 
-def _wanted(world: World, records: list[Record]) -> Iterator[str]:
+def _wanted(records: list[Record]) -> Iterator[str]:
     bases = set()
     for record in records:
         marker = cow_marker(record.id, record.generation)
@@ -54,14 +56,21 @@ def _wanted(world: World, records: list[Record]) -> Iterator[str]:
         yield f"base loop on {base}"
 
 
-def _found(world: World, left_out: set[str]) -> Iterator[str]:
+def _found(world: World, left_out: set[str], nodes: set[str]) -> Iterator[str]:
     host = world.kernel.host
     for device in host.mapper.devices():
         if device.uuid.startswith(UUID_PREFIX) and device.uuid not in left_out:
             yield f"device {device.uuid} as {device.name}"
             if world.kernel.look_at_link(MAPPER / device.name).target == f"../{device.sysname}":
                 yield f"node {device.name}"
-    for loop in host.loops.bound():
+    yield from _files_and_loops(world, left_out)
+    for name in world.kernel.names_in(MAPPER):
+        if name not in nodes and name.startswith(PREFIX) and host.mapper.by_name(name) is None:
+            yield f"dangling node {name}"
+
+
+def _files_and_loops(world: World, left_out: set[str]) -> Iterator[str]:
+    for loop in world.kernel.host.loops.bound():
         if loop.marker == base_marker(world.log.root_id) and loop.file is not None:
             yield f"base loop on {loop.file.path}"
         elif loop.marker.startswith(UUID_PREFIX) and loop.marker not in left_out:
@@ -70,9 +79,6 @@ def _found(world: World, left_out: set[str]) -> Iterator[str]:
         owner = f"{UUID_PREFIX}{name.rsplit('.', 1)[0]}"
         if owner not in left_out:
             yield f"file {owner}"
-    for name in world.kernel.names_in(MAPPER):
-        if name.startswith(PREFIX) and host.mapper.by_name(name) is None:
-            yield f"dangling node {name}"
 
 
 def _links(world: World, records: list[Record]) -> Iterator[str]:

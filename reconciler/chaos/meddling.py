@@ -40,9 +40,7 @@ def suspend_device(world: World, model: Model) -> str | None:
     return _to_device(world, model, "device suspended", world.kernel.suspend_dm_by_hand)
 
 
-def _to_device(
-    world: World, model: Model, what: str, do: Callable[[str], object]
-) -> str | None:
+def _to_device(world: World, model: Model, what: str, do: Callable[[str], object]) -> str | None:
     record = _with_device(world)
     if record is None:
         return None
@@ -188,7 +186,7 @@ def delete_link(world: World, model: Model) -> str | None:
 def occupy_link(world: World, model: Model) -> str | None:
     """Put a file or a folder where a disk's link is, or should be."""
     name = world.dice.choice(world.names)
-    path, is_folder = _link_of(name), world.dice.random() < 0.5  # noqa: PLR2004 - a coin
+    path, is_folder = _link_of(name), world.heads()
     there = _kind_at(world, path)
     if there not in (LinkKind.SYMLINK, LinkKind.MISSING):
         return None
@@ -217,7 +215,7 @@ def occupy_link(world: World, model: Model) -> str | None:
 
 def delete_cow(world: World, model: Model) -> str | None:
     """Delete a disk's own file: its data is gone for good, and byre must say so."""
-    record = _with_file(world)
+    record = _with_file(world, model)
     if record is None:
         return None
     world.kernel.delete(record.cow_path)
@@ -229,11 +227,11 @@ def delete_cow(world: World, model: Model) -> str | None:
 
 def swap_cow(world: World, model: Model) -> str | None:
     """Move a disk's own file away for a while, and sometimes put another in its place."""
-    record = _with_file(world)
+    record = _with_file(world, model)
     if record is None:
         return None
     cow, aside = Path(record.cow_path), ROOT / f"aside-{sum(model.broke.values())}"
-    swapped = world.dice.random() < 0.5 and world.kernel.has_room(ROOT)  # noqa: PLR2004 - a coin
+    swapped = world.heads() and world.kernel.has_room(ROOT)
     world.kernel.move(cow, aside)
     if swapped:
         world.kernel.make_file(cow, 2**20, b"another")
@@ -270,7 +268,9 @@ def _put_back(world: World, key: DmUuid, name: str, aside: Path, cow: Path) -> s
 def damage_header(world: World, model: Model) -> str | None:
     """Mark a paused disk's exception store invalid, and put that right later."""
     record = _pick(world, lambda each: each.state is State.PAUSED and each.driver == "dm-snapshot")
-    if record is None or world.kernel.host.tree.find(record.cow_path) is None:
+    if record is None or key_of(record) in model.damaged:
+        return None
+    if world.kernel.host.tree.find(record.cow_path) is None:
         return None
     path, key, name = record.cow_path, key_of(record), record.name
     before = world.kernel.read(path, _VALID_AT, 4)
@@ -278,7 +278,10 @@ def damage_header(world: World, model: Model) -> str | None:
     world.kernel.write(path, _VALID_AT, bytes(4))
     world.kernel.flush(path)
 
+    model.damaged.add(key)
+
     def heal() -> str:
+        model.damaged.discard(key)
         node = world.kernel.host.tree.find(path)
         if node is None or node.inode != inode or key in model.lost:
             return f"the CoW file of {name} is another one"
@@ -330,14 +333,17 @@ def _with_device(world: World) -> Record | None:
     return _pick(world, has_device)
 
 
-def _with_file(world: World) -> Record | None:
+def _with_file(world: World, model: Model) -> Record | None:
     tree, recorded = world.kernel.host.tree, (State.ABSENT, State.REMOVED)
     return _pick(
         world,
-        lambda each: each.cow is not None
-        and each.state not in recorded
-        and tree.find(each.cow_path) is not None
-        and tree.get(each.cow_path).inode == each.cow.inode,
+        lambda each: (
+            each.cow is not None
+            and each.state not in recorded
+            and key_of(each) not in model.damaged
+            and tree.find(each.cow_path) is not None
+            and tree.get(each.cow_path).inode == each.cow.inode
+        ),
     )
 
 
@@ -367,5 +373,5 @@ def _kind_at(world: World, path: Path) -> LinkKind:
 
 def _notice(world: World, name: str) -> None:
     """Wake whoever looks at a disk; every second notice is lost, as notices are."""
-    if world.dice.random() < 0.5:  # noqa: PLR2004 - a coin
+    if world.heads():
         world.wake(name)

@@ -60,6 +60,8 @@ class Model:
         """What was flushed to a disk, by offset."""
         self.lost: set[DmUuid] = set()
         """Disks whose data this run destroyed."""
+        self.damaged: set[DmUuid] = set()
+        """Disks whose store is damaged until that is healed."""
         self.broken: list[Breakage] = []
         self.broke: Counter[str] = Counter()
         self.explained: set[str] = set()

@@ -93,7 +93,7 @@ def run(plan: Plan) -> Report:
 
 
 def smallest(plan: Plan) -> Plan:
-    """Return the plan with the least steps that does not converge; it is known that this one fails."""
+    """Return the plan with the least steps that does not converge, of one that does not."""
     for steps in range(plan.steps):
         fewer = attrs.evolve(plan, steps=steps)
         if not run(fewer).converged:

@@ -55,7 +55,7 @@ def after_healing(world: World, model: Model) -> list[str]:
         if ill is None:
             wrong.append(f"{record.name} is {record.state}, not {record.desired}, and tells no why")
         elif ill.kind not in model.explained:
-            wrong.append(f"{record.name}: nothing that was broken explains {ill.kind}: {ill.message}")
+            wrong.append(f"{record.name}: nothing broken explains {ill.kind}: {ill.message}")
         elif not ill.message:
             wrong.append(f"{record.name} has {ill.kind}, and tells no why")
     return wrong
@@ -68,9 +68,9 @@ def after_retrying(world: World, model: Model) -> list[str]:
         is_lost = key_of(record) in model.lost
         if is_lost and record.fault is not None and record.fault.kind in BROKEN_KINDS:
             continue
-        if is_lost and record.fault is None and model.written[key_of(record)]:
-            if record.state is not State.REMOVED:
-                wrong.append(f"{record.name} has lost its data, and is {record.state} as if not")
+        had_data = is_lost and bool(model.written[key_of(record)])
+        if had_data and record.fault is None and record.state is not State.REMOVED:
+            wrong.append(f"{record.name} has lost its data, and is {record.state} as if not")
         if not is_there(record):
             wrong.append(f"{record.name} is not there: {_state(record)}")
     return [*wrong, *leaks(world), *data(world, model), *_orphans(world)]
@@ -136,7 +136,8 @@ def _as_asked(world: World, model: Model) -> list[str]:
 
 def _orphans(world: World) -> list[str]:
     found = survey(world.log, world.kernel, world.root)
-    return [f"orphan {each.name}: {each.evidence}" for each in found if not _is_faulted(world, each.owner)]
+    loose = (each for each in found if not _is_faulted(world, each.owner))
+    return [f"orphan {each.name}: {each.evidence}" for each in loose]
 
 
 def _is_faulted(world: World, owner: object) -> bool:
@@ -148,5 +149,3 @@ def _state(record: Record) -> str:
     return f"{record.state}, {record.desired} is desired; {ill.kind if ill else 'no reason'}" + (
         f": {ill.message}" if ill else ""
     )
-
-

@@ -144,12 +144,12 @@ def unread(world: World, model: Model, record: Record, *, strictly: bool = False
 
 def _spec(world: World, name: str) -> DiskSpec:
     number = int(name.removeprefix("sb-"))
-    fails = world.dice.random() < 0.25  # noqa: PLR2004 - one in four
+    fails = world.heads() and world.heads()
     return DiskSpec(
         name=disk_name(name),
         base=BASES[number % len(BASES)],
         state=world.dice.choice(_STATES),
-        link=LINKS / name / "rootfs.link" if world.dice.random() < 0.6 else None,  # noqa: PLR2004
+        link=LINKS / name / "rootfs.link" if world.heads() else None,
         driver=DriverChoice.CLONE if number % 3 == 0 else DriverChoice.AUTO,
         cow_size=Bytes(MIB) if number % 4 == 1 else None,
         on_busy=OnBusy.FAIL if fails else OnBusy.WAIT,
@@ -157,9 +157,7 @@ def _spec(world: World, name: str) -> DiskSpec:
     )
 
 
-def _asked(
-    world: World, model: Model, name: str, what: str, ask: Callable[[], object]
-) -> str:
+def _asked(world: World, model: Model, name: str, what: str, ask: Callable[[], object]) -> str:
     """Ask as a command does: refused, told that it is recorded, or killed in between."""
     try:
         ask()

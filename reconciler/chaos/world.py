@@ -69,9 +69,9 @@ class World:
     def __init__(self, folder: Path, *, seed: int, disks: int) -> None:
         self.dice = random.Random(seed)  # noqa: S311 - to be repeated, not to be secret
         self.clock = FakeClock(autojump=True)
-        self.kernel = SimKernel(self.clock, reuse_inodes=self.dice.random() < 0.5)
+        self.kernel = SimKernel(self.clock, reuse_inodes=self.dice.choice((True, False)))
         self.root = Root(ROOT)
-        self.kernel.mount(ROOT, ROOM, reflink=self.dice.random() < 0.5)
+        self.kernel.mount(ROOT, ROOM, reflink=self.dice.choice((True, False)))
         for number, base in enumerate(BASES, 1):
             self.kernel.make_file(base, number * MIB, f"base {number}".encode())
         self.kernel.make_folder_by_hand(LINKS)
@@ -199,6 +199,10 @@ class World:
     def declarer(self) -> Declarer:
         """Return what a command that asks for something is made of."""
         return Declarer(self.log, self.kernel, by=_SOMEBODY, device_prefix=PREFIX)
+
+    def heads(self) -> bool:
+        """Toss a coin."""
+        return self.dice.choice((True, False))
 
     def now(self) -> str:
         """Return the time since the start, for people."""

@@ -16,8 +16,8 @@ from typing import Final
 import attrs
 
 from reconciler.checkup.finding import Finding, Level, Patient, exists, read
-from statemachine.errors import ByreError, LogDamaged
 from statemachine.batch import check_hash
+from statemachine.errors import ByreError, LogDamaged
 from statemachine.eventlog import EventLog
 
 ROOM_BYTES_MIN: Final = 1 << 30

@@ -42,6 +42,7 @@ _COMMANDS: Final[dict[str, str]] = {
     "orphans": "orphaned",
     "doctor": "doctoring",
     "demo": "demonstrating",
+    "chaos": "chaotic",
     "completion": "completing",
 }
 """Each command and the module of this package that has it."""
@@ -128,6 +129,8 @@ def _set_root(ctx: click.Context, option: click.Parameter, root: Path | None) ->
 def cli(ctx: click.Context, root: Path | None, device_prefix: str | None) -> None:
     """Keep the copy-on-write disks of sandboxes as they should be, and tell what happened."""
     where = Root(root) if root else Root.from_environment(os.environ, uid=os.getuid())
+    if device_prefix is not None:
+        Settings(device_prefix=device_prefix)  # refused here, whatever the command makes of it
     ctx.obj = Context(root=where, device_prefix=device_prefix)
 
 

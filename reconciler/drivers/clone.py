@@ -61,6 +61,7 @@ class Clone:
             base_loop=None,
             cow_loop=loop if ours else None,
             link=kernel.read_link(wanted) if wanted is not None else None,
+            other_links=linking.look_at_others(kernel, record),
         )
 
     def appraise(self, record: Record, observed: ObservedDisk, ground: Ground) -> Appraisal:
@@ -73,9 +74,9 @@ class Clone:
         # A disk that was recorded without a loop is offered as a plain file.
         is_offered = record.cow_loop is None or observed.cow_loop is not None
         if record.state in LIVE and is_offered:
-            return Appraisal(
-                shape=Shape.LIVE, defects=link_defects(record, observed, record.device)
-            )
+            ours = _targets(record, observed)
+            defects = link_defects(record, observed, record.device, ours)
+            return Appraisal(shape=Shape.LIVE, defects=defects)
         if record.state is State.ATTACHED and is_offered:
             return Appraisal(shape=Shape.ATTACHED)
         leftovers = left_links(record, observed, _targets(record, observed))
@@ -131,10 +132,10 @@ def _targets(record: Record, observed: ObservedDisk) -> tuple[str, ...]:
     any; only while an intent is open may one that the record does not know be taken for ours.
     """
     known = tuple(text for text in (record.link_target, record.device, record.cow_path) if text)
-    link = observed.link
-    if record.in_flight is not None and link is not None and link.target.startswith("/dev/loop"):
-        return (*known, link.target)
-    return known
+    begun = [link for _, link in observed.other_links]
+    if record.in_flight is not None and observed.link is not None:
+        begun.append(observed.link)
+    return (*known, *(link.target for link in begun if link.target.startswith("/dev/loop")))
 
 
 def _fault(record: Record, observed: ObservedDisk, ground: Ground) -> Appraisal | None:

@@ -15,8 +15,10 @@ from statemachine.units import CHUNK_BYTES, Bytes, Chunks
 EXCEPTIONS_PER_CHUNK: Final = 256
 """A metadata chunk of 4096 bytes holds as many (old, new) pairs of 16 bytes (kernel fact 10;
 struct disk_exception in drivers/md/dm-snap-persistent.c)."""
-_STEP: Final = 64 * 2**20
-"""A CoW is grown by at least this, so that a fast writer is not at its end at once again."""
+HEADROOM: Final = 64 * 2**20
+"""What must be free ahead of a writer: as fast as memory, it needs some 30 ms for this."""
+EMPTY: Final = 2 * CHUNK_BYTES
+"""What a store takes that nothing was written to: its header and its first metadata chunk."""
 _MARGIN: Final = 16 * 2**20
 """Room for what is on its way when a disk is frozen: a snapshot copies up to 2,048 chunks at a
 time (8 MiB, `cow_count` in drivers/md/dm-snap.c)."""
@@ -77,9 +79,12 @@ class CowRoom:
         return self.capacity >= self.full
 
     def wanted_size(self) -> Bytes | None:
-        """Return how large the CoW should be made now; None when it is well as it is."""
+        """Return how large the CoW should be made now; None when it is well as it is.
+
+        One that is small is grown at its first write: half full would be too late.
+        """
         wanted = max(self.least, self.file_size)
-        if self.used.count * 2 >= self.capacity.count:
+        if self.used.count > grow_above(self.capacity.count):
             wanted = max(wanted, self._next_size())
         is_done = self.capacity >= wanted and self.recorded >= wanted
         return None if is_done else wanted
@@ -88,10 +93,19 @@ class CowRoom:
         """Tell whether a write might overflow it soon, and it may not be grown."""
         if self.is_safe or self.capacity < self.bound:
             return False
-        margin = min(_MARGIN, self.capacity.count // 4)
-        return self.capacity.count - self.used.count <= margin
+        return self.used.count >= freeze_above(self.capacity.count)
 
     def _next_size(self) -> Bytes:
-        size = max(self.capacity.count * 2, self.used.count + _STEP)
+        size = max(self.capacity.count * 2, self.used.count + 2 * HEADROOM)
         whole = -(-size // CHUNK_BYTES) * CHUNK_BYTES
         return Bytes(min(whole, self.bound.count))
+
+
+def grow_above(capacity: int) -> int:
+    """Return past how many used bytes a CoW is grown: while its headroom is still there."""
+    return max(capacity - max(HEADROOM, capacity // 8), EMPTY)
+
+
+def freeze_above(capacity: int) -> int:
+    """Return from how many used bytes on a CoW that may not be grown is frozen."""
+    return capacity - min(_MARGIN, capacity // 4)

@@ -159,7 +159,8 @@ def _live_defects(record: Record, observed: ObservedDisk) -> tuple[str, ...]:
     there = observed.device_node
     if there is not None and there.target != str(dm.device):
         found.append(f"{dm.node} is {'missing' if there.kind is LinkKind.MISSING else 'another'}")
-    return (*found, *link_defects(record, observed, str(node_path(record))))
+    node = str(node_path(record))
+    return (*found, *link_defects(record, observed, node, (node,)))
 
 
 def _room(record: Record, observed: ObservedDisk) -> CowRoom | None:

@@ -28,6 +28,7 @@ from reconciler.actions import (
     RemoveCow,
     RemoveDm,
     ResumeDm,
+    SyncCow,
 )
 from reconciler.actions.links import CheckName, DropNode, MakeNode
 from reconciler.bases import BaseLoops
@@ -86,6 +87,7 @@ class DmSnapshot:
             node=kernel.read_link(node_path(record)),
             device_node=kernel.read_link(Path(dm.node)) if dm is not None and ours else None,
             link=kernel.read_link(wanted) if wanted is not None else None,
+            other_links=linking.look_at_others(kernel, record),
         )
 
     def appraise(self, record: Record, observed: ObservedDisk, ground: Ground) -> Appraisal:
@@ -133,7 +135,8 @@ class DmSnapshot:
         base, node, uuid = record.wanted.base, node_path(record), uuid_of(record)
         assert record.cow is not None, "an attached disk has a CoW file"
         same_boot = record.cow_boot_id == ground.boot_id
-        headers = _FIRST_LIFE if record.state is State.ATTACHED else (CowHeader.VALID,)
+        is_first = record.state is State.ATTACHED
+        headers = _FIRST_LIFE if is_first else (CowHeader.VALID,)
         return [
             CheckBase(base, record.base),
             CheckCow(cow, record.cow, same_boot, headers),
@@ -141,6 +144,8 @@ class DmSnapshot:
             AttachCow(cow, record.id, record.generation),
             MakeDm(record.device_name, uuid),
             LoadTable(record.device_name, uuid, record.base.size.sectors_exact()),
+            # Later lives have it on disk already, and may have much else to flush.
+            *([SyncCow(cow)] if is_first else []),
             ResumeDm(record.device_name, uuid),
             MakeNode(node),
             *linking.make_link(record, observed, str(node), (str(node),)),

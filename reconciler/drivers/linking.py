@@ -1,6 +1,6 @@
-"""The part of a plan that is the same for every driver: the disk's link and its folders.
+"""The part of a driver that is the same for every one: the disk's link and its folders.
 
-Pure; may be imported by drivers.
+Pure but for `look_at_others`, which asks the kernel. May be imported by drivers.
 """
 
 from __future__ import annotations
@@ -9,9 +9,18 @@ from pathlib import Path
 
 from reconciler.actions import Action
 from reconciler.actions.links import CheckLink, DropFolder, DropLink, MakeFolder, MakeLink
+from reconciler.kernel.port import Kernel
 from statemachine.machine import Desired
-from statemachine.observed import LinkKind, ObservedDisk
+from statemachine.observed import LinkKind, LinkObservation, ObservedDisk
 from statemachine.projection import Record
+
+
+def look_at_others(kernel: Kernel, record: Record) -> tuple[tuple[str, LinkObservation], ...]:
+    """Look where attempts that did not end well began links that nobody wants any more."""
+    paths = (
+        path for path in record.links_begun if path not in (str(record.wanted.link), record.link)
+    )
+    return tuple((path, kernel.read_link(Path(path))) for path in paths)
 
 
 def check_link(record: Record, ours: tuple[str, ...]) -> list[Action]:
@@ -41,13 +50,16 @@ def make_link(
         actions.append(MakeLink(wanted, target, ours))
     if record.link and record.link != str(wanted):
         actions.append(DropLink(Path(record.link), record.link_target))
+    others = _others(observed, ours)
+    actions += [DropLink(Path(path), text) for path, text in others.items()]
+    if others or (record.link and record.link != str(wanted)):
         actions += drop_folders(record)
     return actions
 
 
 def drop_link(record: Record, observed: ObservedDisk, ours: tuple[str, ...]) -> list[Action]:
     """Plan the end of every link of ours: where it was made, and where a crash may have left it."""
-    places: dict[str, str] = {}
+    places = _others(observed, ours)
     if record.link:
         places[record.link] = record.link_target
     wanted = record.wanted.link
@@ -56,6 +68,15 @@ def drop_link(record: Record, observed: ObservedDisk, ours: tuple[str, ...]) -> 
         if is_ours:
             places[str(wanted)] = observed.link.target
     return [DropLink(Path(path), target) for path, target in places.items()]
+
+
+def _others(observed: ObservedDisk, ours: tuple[str, ...]) -> dict[str, str]:
+    """Return the links of ours at places that are not wanted any more, with their texts."""
+    return {
+        path: link.target
+        for path, link in observed.other_links
+        if link.kind is LinkKind.SYMLINK and link.target in ours
+    }
 
 
 def drop_folders(record: Record) -> list[Action]:

@@ -114,24 +114,35 @@ def left_links(record: Record, observed: ObservedDisk, ours: tuple[str, ...]) ->
         observed: what is at the wanted path.
         ours: texts that a symlink of ours may have.
     """
-    link = observed.link
-    is_ours = link is not None and link.kind is LinkKind.SYMLINK and link.target in ours
-    places = (record.link, str(record.wanted.link) if is_ours else "")
-    return tuple(f"link {place}" for place in dict.fromkeys(places) if place)
+    wanted = ((str(record.wanted.link), observed.link),) if observed.link is not None else ()
+    places = [
+        path
+        for path, link in (*wanted, *observed.other_links)
+        if link.kind is LinkKind.SYMLINK and link.target in ours
+    ]
+    return tuple(f"link {place}" for place in dict.fromkeys((record.link, *places)) if place)
 
 
-def link_defects(record: Record, observed: ObservedDisk, target: str) -> tuple[str, ...]:
+def link_defects(
+    record: Record, observed: ObservedDisk, target: str, ours: tuple[str, ...]
+) -> tuple[str, ...]:
     """Name what is wrong with the link of a live disk; pure.
 
     Args:
         record: for the wanted link and the one that was made.
         observed: what is at the wanted path.
         target: the text that the symlink should have.
+        ours: texts that a symlink of ours may have where it is not wanted any more.
     """
     wanted = record.wanted.link
-    found: list[str] = []
+    others = [
+        path
+        for path, link in observed.other_links
+        if link.kind is LinkKind.SYMLINK and link.target in ours
+    ]
     if record.link and record.link != str(wanted):
-        found.append(f"link {record.link} is not wanted any more")
+        others.insert(0, record.link)
+    found = [f"link {path} is not wanted any more" for path in others]
     if wanted is None or observed.link is None:
         return tuple(found)
     if observed.link.kind is LinkKind.MISSING:

@@ -180,6 +180,20 @@ def grow_file(path: Path, expected: FileIdentity, size: Bytes) -> bool:
     return True
 
 
+def sync_file(path: Path, expected: FileIdentity) -> None:
+    """Make what was written to a file, by whomever, durable.
+
+    Raises:
+        IdentityMismatch: another file is in its place.
+        OSError: ENOENT; EIO when it could not be written, with the data lost (fsync(2)).
+    """
+    with safepath.regular(path, os.O_RDWR, follow=False) as descriptor:
+        found = os.fstat(descriptor)
+        if not same_inode(found, expected):
+            raise mismatch(path, found, expected)
+        os.fsync(descriptor)
+
+
 def remove_file(path: Path, expected: FileIdentity) -> bool:
     """Unlink a file if it is still the expected one; durable. False if it is gone.
 

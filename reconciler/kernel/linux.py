@@ -158,6 +158,11 @@ class LinuxKernel(Kernel):
         with failing(f"grow the file {path} to {size.count} bytes"):
             return files.grow_file(path, expected, size)
 
+    def sync_file(self, path: Path, expected: FileIdentity) -> None:
+        """Make what was written to a file survive a power cut, through a loop device as well."""
+        with failing(f"sync the file {path}"):
+            files.sync_file(path, expected)
+
     def clone_file(
         self, source: Path, target: Path, size: Bytes, *, expected: FileIdentity | None = None
     ) -> CloneMethod:

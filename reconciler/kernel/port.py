@@ -162,6 +162,13 @@ class Kernel(Protocol):
         The new part is a hole. False if it is as large already; never makes it smaller.
         """
 
+    def sync_file(self, path: Path, expected: FileIdentity) -> None:
+        """Make what was written to a file survive a power cut, through a loop device as well.
+
+        Needed where the kernel wrote and nobody flushed: it leaves a new exception store's header
+        in the cache until the first exception is committed (kernel fact 25).
+        """
+
     def clone_file(
         self, source: Path, target: Path, size: Bytes, *, expected: FileIdentity | None = None
     ) -> CloneMethod:

@@ -13,6 +13,7 @@ import argparse
 import shlex
 import subprocess
 import sys
+import warnings
 from typing import NoReturn
 
 from tests.fuzz import CORPUS, REPOSITORY
@@ -81,6 +82,7 @@ def fuzz(name: str, options: list[str]) -> NoReturn:
         sys.exit(MISSING)
     with atheris.instrument_imports(include=["reconciler", "statemachine", "ruamel", "tomllib"]):
         from tests.fuzz.targets import TARGETS  # noqa: PLC0415 - instrumented as it is imported
+    warnings.simplefilter("error")  # as in the tests; set before, atheris itself would give some
     # To merge, libFuzzer starts this name again, by a shell.
     this = f"{shlex.quote(sys.executable)} -m tests.fuzz --child {name}"
     atheris.Setup([this, *options], TARGETS[name])

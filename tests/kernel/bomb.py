@@ -19,6 +19,7 @@ R = TypeVar("R")
 
 CHANGES = (
     "create_sparse",
+    "sync_file",
     "remove_file",
     "loop_attach",
     "loop_set_autoclear",

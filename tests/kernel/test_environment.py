@@ -150,7 +150,7 @@ def test_a_container_without_the_control_node_does_not_take_live_disks_for_lost(
     host.live("sb-1", host.make_ext4())
     seen, seq = host.kernel_side(), host.last_seq()
     child = host.cli.fork("run", "--once", "--timeout", "2", before=own_dev(["loop-control"]))
-    assert child.wait() == 5
+    assert child.wait() == 5, child.output
     assert "/dev/mapper/control" in child.output
     assert host.story("sb-1", seq) == []
     assert seen == host.kernel_side()

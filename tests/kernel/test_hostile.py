@@ -6,7 +6,6 @@ import multiprocessing
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -53,29 +52,32 @@ def jail(host: Host) -> Jail:
     return Jail(host)
 
 
-def swap_for_ever(folder: Path, end: Event) -> None:
+def swap_for_ever(folder: int, began: Event, end: Event) -> None:
     """Exchange the folder for a symlink and back, as the sandbox's user."""
     os.setgroups([])
     os.setresgid(SANDBOX, SANDBOX, SANDBOX)
     os.setresuid(SANDBOX, SANDBOX, SANDBOX)
-    with ioctl.opened(folder, os.O_PATH) as descriptor:
-        while not end.is_set():
-            ioctl.exchange("run", "trap", folder=descriptor)
+    while not end.is_set():
+        ioctl.exchange("run", "trap", folder=folder)
+        began.set()
 
 
 @contextmanager
 def attacked(jail: Jail) -> Iterator[None]:
     """Have the sandbox swap its folder all the time."""
     fork = multiprocessing.get_context("fork")
-    end = fork.Event()
-    attacker = fork.Process(target=swap_for_ever, args=(jail.folder, end))
-    attacker.start()
-    try:
-        yield
-        assert attacker.is_alive(), "it was no attack"
-    finally:
-        end.set()
-        attacker.join(60)
+    began, end = fork.Event(), fork.Event()
+    # Opened here, as a chrooted sandbox has its folder open: the way to it is the test's own.
+    with ioctl.opened(jail.folder, os.O_PATH | os.O_DIRECTORY) as folder:
+        attacker = fork.Process(target=swap_for_ever, args=(folder, began, end))
+        attacker.start()
+        try:
+            assert began.wait(60)
+            yield
+            assert attacker.is_alive(), "it was no attack"
+        finally:
+            end.set()
+            attacker.join(60)
 
 
 def test_a_link_in_a_sandboxes_own_folder_comes_and_goes(host: Host, jail: Jail) -> None:

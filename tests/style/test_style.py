@@ -100,6 +100,7 @@ def test_no_path_of_one_machine_is_in_the_code() -> None:
 BROAD: Final[dict[str, str]] = {
     "statemachine/eventlog.py": "an error of a grouped commit goes to every caller of the group",
     "reconciler/workers.py": "the barrier around one disk's pass",
+    "reconciler/chaos/runner.py": "whatever ends a run is what the run looks for",
 }
 """Where everything may be caught, and why."""
 

@@ -18,9 +18,10 @@ from typing import Final, NoReturn
 
 import attrs
 
-from reconciler.api import Byre, is_there
+from reconciler.api import Byre
 from reconciler.config import Settings
 from reconciler.kernel.linux import LinuxKernel
+from reconciler.outcome import is_there
 from statemachine.machine import LIVE, Desired, Trigger
 from statemachine.projection import Record
 from tests.kernel.cli import Cli, until

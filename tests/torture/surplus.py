@@ -51,7 +51,9 @@ def look(kernel: Kernel, place: Place) -> Things:
     """Return what the host has of one torture, as texts."""
     names = [line.name for line in kernel.dm_names() if line.name.startswith(place.prefix)]
     devices = [device for name in names if (device := kernel.dm(name)) is not None]
-    below = [loop for loop in kernel.loops() if loop.backing_path.startswith(f"{place.folder}/")]
+    below = [
+        loop for loop in kernel.loops() if Path(loop.backing_path).is_relative_to(place.folder)
+    ]
     return {
         "device": {f"{d.name} {'live' if d.live and not d.suspended else 'dead'}" for d in devices},
         "node": {n for n in kernel.list_folder(MAPPER) if n.startswith(place.prefix)},

@@ -24,7 +24,7 @@ _WRITTEN: Final = struct.Struct("<Q")
 _STOP_AT: Final = 8
 _ERRNO_AT: Final = 12
 _PATIENCE_S: Final = 60.0
-_PAUSE_S: Final = 0.01
+_PAUSE_S: Final = 0.1
 """Between two writes: whoever is to be disturbed by them needs the processor as well."""
 
 

@@ -126,6 +126,15 @@ def grow_file(host: Host, path: Path, expected: FileIdentity, size: Bytes) -> bo
     return True
 
 
+def sync_file(host: Host, path: Path, expected: FileIdentity) -> None:
+    """Make the content of a file survive a power cut."""
+    file = host.tree.get(path)
+    check_identity(path, file, expected)
+    if not isinstance(file, File):
+        raise os_error(errno.EISDIR, path)
+    file.sync()
+
+
 def clone_file(
     host: Host, source: Path, target: Path, size: Bytes, expected: FileIdentity | None
 ) -> CloneMethod:

@@ -4,10 +4,9 @@ Each method is one step of the port: it passes the scripted misfortune (`faults`
 and does to the simulated host what Linux does to a real one. The user's side of the same object,
 which VMMs and administrators play in tests, is in `users`.
 
-Knowingly unlike a real kernel: it never waits (an EBUSY comes at once, not after 46 ms), a read
-or write of a suspended device raises EAGAIN instead of hanging, there is no page cache above a
-device, and see `snapshot` for the targets that are missing.
-May be imported by tests, `byre demo` and `byre chaos`.
+Knowingly unlike a real kernel: it never waits (an EBUSY comes at once), IO of a suspended device
+raises EAGAIN instead of hanging, there is no page cache above a device, and see `snapshot` for the
+targets that are missing. May be imported by tests, `byre demo` and `byre chaos`.
 """
 
 from __future__ import annotations
@@ -210,6 +209,11 @@ class SimKernel(UserSide, Kernel):
     def grow_file(self, path: Path, expected: FileIdentity, size: Bytes) -> bool:
         """Make a file this large if it is still the expected one. False if it is already."""
         return filecalls.grow_file(self.host, path, expected, size)
+
+    @_change
+    def sync_file(self, path: Path, expected: FileIdentity) -> None:
+        """Make what was written to a file survive a power cut."""
+        filecalls.sync_file(self.host, path, expected)
 
     @_change
     def clone_file(

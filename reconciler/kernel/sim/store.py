@@ -64,6 +64,7 @@ class Store:
         """
         magic, valid, version, chunk = _HEADER.unpack(self.cow.read(0, _HEADER.size))
         if magic == 0:
+            # Neither is flushed (write_header and zero_disk_area): the first commit does that.
             self._write_header()
             self._wipe_area(0)
         elif magic != _MAGIC:
@@ -164,9 +165,7 @@ class Store:
 
     def _wipe_area(self, area: int) -> None:
         self.cow.write(self._area_at(area), bytes(self.chunk_bytes))
-        self.cow.flush()
 
     def _write_header(self) -> None:
         header = _HEADER.pack(_MAGIC, self.valid, _VERSION, self.chunk_sectors)
         self.cow.write(0, header.ljust(self.chunk_bytes, b"\0"))
-        self.cow.flush()
