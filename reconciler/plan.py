@@ -9,7 +9,7 @@ import attrs
 
 from reconciler import drift
 from reconciler.actions import Action
-from reconciler.drivers.port import View
+from reconciler.drivers.port import Appraisal, Shape, View
 from reconciler.protect import Protection, protect
 from statemachine.machine import (
     Desired,
@@ -78,7 +78,8 @@ def decide(view: View) -> Step:
     """
     record = view.record
     if record.in_flight is not None and not drift.is_behind(record, view.seen):
-        return _resume(view, record.in_flight.trigger, record.in_flight.seq)
+        in_flight = record.in_flight
+        return _spared(view, in_flight.trigger) or _resume(view, in_flight.trigger, in_flight.seq)
     if record.state is State.REMOVED:
         if record.desired is Desired.REMOVED:
             return Rest(why="it is removed")
@@ -104,18 +105,29 @@ def _fault(view: View) -> Step | None:
         return None
     if record.fault is not None:
         return Rest(why=f"it is faulted: {record.fault.message}")
-    if seen.fault:
-        return NoteFault(
-            kind=seen.fault_kind,
-            message=seen.fault,
-            hint=seen.fault_hint,
-            exit_code=seen.fault_exit_code,
-        )
-    return None
+    return _note_fault(seen) if seen.fault else None
+
+
+def _spared(view: View, trigger: Trigger) -> NoteFault | None:
+    """Let a pause that was begun rest while its file is gone: the live device is all there is."""
+    is_live = view.seen.shape is Shape.LIVE
+    spared = trigger is Trigger.PAUSE and is_live and view.seen.fault
+    return _note_fault(view.seen) if spared else None
+
+
+def _note_fault(seen: Appraisal) -> NoteFault:
+    return NoteFault(
+        kind=seen.fault_kind,
+        message=seen.fault,
+        hint=seen.fault_hint,
+        exit_code=seen.fault_exit_code,
+    )
 
 
 def _drift(view: View) -> NoteDrift | None:
-    record, found = view.record, drift.judge(view.record, view.seen)
+    record = view.record
+    # A faulted disk gets here on its way to being removed; what it seems to be is not believed.
+    found = None if view.seen.fault else drift.judge(record, view.seen)
     if found is None:
         return None
     return NoteDrift(

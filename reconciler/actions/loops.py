@@ -68,12 +68,14 @@ class AttachCow:
     path: Path
     disk_id: str
     generation: int
+    is_just_attached: bool = False
+    """Whether our own loop was put on it by the step before, which looked for others."""
 
     def do(self, scene: Scene) -> bool:
         """Take the one that is there, or make it; refuse when somebody else has one."""
         assert scene.cow is not None, "MakeCow, CloneBase or CheckCow comes first"
         marker = cow_marker(self.disk_id, self.generation)
-        found = () if scene.cow_is_new else loops_on(scene, scene.cow)
+        found = self._found(scene, scene.cow, marker)
         foreign = [loop for loop in found if loop.marker != marker]
         if foreign or len(found) > 1:
             names = tuple(loop.path for loop in foreign or found[1:])
@@ -84,6 +86,16 @@ class AttachCow:
         scene.cow_loop_hint = scene.cow_loop.number
         scene.device, scene.device_path = scene.cow_loop.device, scene.cow_loop.path
         return not found
+
+    def _found(self, scene: Scene, file: FileIdentity, marker: str) -> tuple[Loop, ...]:
+        """Return the loops on the file, by a scan of all loops only where one is due."""
+        if scene.cow_is_new:
+            return ()
+        if self.is_just_attached and scene.cow_loop_hint is not None:
+            loop = scene.kernel.loop(scene.cow_loop_hint)
+            if loop is not None and loop.marker == marker and loop.backs(file):
+                return (loop,)
+        return loops_on(scene, file) if scene.kernel.is_open(self.path) else ()
 
     def _made(self, scene: Scene, file: FileIdentity, marker: str) -> Loop:
         try:

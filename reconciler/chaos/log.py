@@ -6,16 +6,27 @@ there whether it is a call of the port or a commit. May be imported by `world` o
 
 from __future__ import annotations
 
+import functools
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
 from reconciler.kernel.sim import Faults
-from statemachine.eventlog import EventLog
+from statemachine.eventlog import LOG_NAME, EventLog
 from statemachine.events import Event, NewEvent
 
 COMMIT: Final = "log_append"
 """What a commit is called among the calls of the port."""
+
+
+@functools.cache
+def new_log() -> bytes:
+    """Return the file of a log without events: made once, as making one takes a while."""
+    with tempfile.TemporaryDirectory(prefix="byre-chaos-") as folder:
+        path = Path(folder) / LOG_NAME
+        EventLog(path).close()
+        return path.read_bytes()
 
 
 class FragileLog(EventLog):

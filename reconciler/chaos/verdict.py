@@ -16,7 +16,7 @@ from reconciler.outcome import is_there
 from statemachine import history
 from statemachine.errors import ByreError
 from statemachine.events import EventType
-from statemachine.machine import LIVE, State
+from statemachine.machine import LIVE, State, Trigger
 from statemachine.names import UUID_PREFIX
 from statemachine.projection import Record
 
@@ -54,7 +54,7 @@ def after_healing(world: World, model: Model) -> list[str]:
             continue
         if ill is None:
             wrong.append(f"{record.name} is {record.state}, not {record.desired}, and tells no why")
-        elif ill.kind not in model.explained:
+        elif ill.kind not in model.explained and not _was_being_removed(world, record):
             wrong.append(f"{record.name}: nothing broken explains {ill.kind}: {ill.message}")
         elif not ill.message:
             wrong.append(f"{record.name} has {ill.kind}, and tells no why")
@@ -66,7 +66,8 @@ def after_retrying(world: World, model: Model) -> list[str]:
     wrong = _as_asked(world, model)
     for record in world.log.records():
         is_lost = key_of(record) in model.lost
-        if is_lost and record.fault is not None and record.fault.kind in BROKEN_KINDS:
+        given_up = is_lost or _was_being_removed(world, record)
+        if given_up and record.fault is not None and record.fault.kind in BROKEN_KINDS:
             continue
         had_data = is_lost and bool(model.written[key_of(record)])
         if had_data and record.fault is None and record.state is not State.REMOVED:
@@ -123,6 +124,13 @@ def _unexplained(world: World) -> list[str]:
         elif event.type in (*_OUTCOMES, EventType.DRIFT_DETECTED, EventType.DISK_FAULTED):
             opened.pop(event.disk, None)
     return wrong + [f"event {seq} of {disk} has no outcome" for disk, seq in opened.items()]
+
+
+def _was_being_removed(world: World, record: Record) -> bool:
+    """Tell whether the file went because a removal had begun, before somebody wanted it back."""
+    events = world.log.select("WHERE disk = ? AND generation = ?", record.name, record.generation)
+    started = (event for event in events if event.type == EventType.TRANSITION_STARTED)
+    return any(event.data["trigger"] == Trigger.REMOVE for event in started)
 
 
 def _as_asked(world: World, model: Model) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Final
 
 import attrs
 
-from reconciler.chaos.log import FragileLog
+from reconciler.chaos.log import FragileLog, new_log
 from reconciler.clock import FakeClock
 from reconciler.config import Root, Settings
 from reconciler.declare import Declarer
@@ -80,6 +80,7 @@ class World:
         self.settings = Settings(attempts_max=6)
         self._jitter = random.Random(seed).random  # noqa: S311
         self._log_path = folder / LOG_NAME
+        self._log_path.write_bytes(new_log())
         self._due: dict[str, float] = {}
         self._whys: dict[str, str] = {}
         """Why each disk was looked at again, or not."""

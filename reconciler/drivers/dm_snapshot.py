@@ -141,7 +141,7 @@ class DmSnapshot:
             CheckBase(base, record.base),
             CheckCow(cow, record.cow, same_boot, headers),
             AttachBase(base),
-            AttachCow(cow, record.id, record.generation),
+            AttachCow(cow, record.id, record.generation, is_just_attached=_is_fresh(record)),
             MakeDm(record.device_name, uuid),
             LoadTable(record.device_name, uuid, record.base.size.sectors_exact()),
             # Later lives have it on disk already, and may have much else to flush.
@@ -185,6 +185,12 @@ class DmSnapshot:
                 *self._attach(record, observed, ground, cow),
             ]
         return self._take_down(record, observed, cow)
+
+
+def _is_fresh(record: Record) -> bool:
+    """Tell whether the last that happened to a disk is that we attached it."""
+    came_now = record.state_since == record.updated_at and record.in_flight is None
+    return record.state is State.ATTACHED and came_now
 
 
 def _loops_below(

@@ -107,6 +107,12 @@ class DeviceMapper:
                 return _device(after, read_targets(table), read_targets(status))
         raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN), name)
 
+    def ours(self, prefix: str) -> tuple[DmDevice, ...]:
+        """Return the devices whose UUID begins so; those that go meanwhile are left out."""
+        names = (line.name for line in self.names() if line.uuid.startswith(prefix))
+        looked = (self.look(name) for name in names)
+        return tuple(device for device in looked if device is not None)
+
     def create(self, name: str, uuid: str) -> DeviceNumber:
         """Make a device without a table; EBUSY if the name or the UUID is taken."""
         return read_reply(self._call(ioctl.DM_DEV_CREATE, name=name, uuid=uuid)).device

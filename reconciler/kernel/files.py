@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
+import signal
 import stat
 from pathlib import Path
 from typing import Final
@@ -55,6 +57,12 @@ def identify(path: Path, *, follow: bool, sys: Path) -> FileIdentity | None:
     )
 
 
+def files_in(folder: Path, *, sys: Path) -> dict[str, FileIdentity]:
+    """Return what is in a folder, by name; nothing when it does not exist."""
+    found = {name: identify(folder / name, follow=False, sys=sys) for name in list_folder(folder)}
+    return {name: file for name, file in found.items() if file is not None}
+
+
 def same_inode(found: os.stat_result, expected: FileIdentity) -> bool:
     """Tell whether a stat is of the file that was meant, whatever was written to it."""
     return (found.st_dev, found.st_ino) == (expected.device, expected.inode)
@@ -78,6 +86,25 @@ def readable(path: Path) -> bool:
         if error.errno in ioctl.OUT_OF_MEANS:
             raise
         return False
+
+
+def is_open(path: Path) -> bool:
+    """Tell whether anybody else has the file open; True when that cannot be told.
+
+    A write lease is given only on a file that nobody else has open (fcntl(2), F_SETLEASE). It is
+    given back at once. Whoever opens the file in between waits for that moment, and the signal
+    that then comes is one that is ignored by default; the default of leases, SIGIO, would end us.
+    """
+    try:
+        with safepath.regular(path, os.O_RDWR, follow=False) as descriptor:
+            fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
+            fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+            fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    except OSError as error:
+        if error.errno in ioctl.OUT_OF_MEANS:
+            raise
+        return True
+    return False
 
 
 def list_folder(path: Path) -> tuple[str, ...]:

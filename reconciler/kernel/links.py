@@ -54,6 +54,17 @@ def read_link(path: Path) -> LinkObservation:
     return there
 
 
+def links_in(folder: Path) -> dict[str, str]:
+    """Return the texts of the symlinks in a folder, by name; nothing when it is missing."""
+    found: dict[str, str] = {}
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_symlink():
+                with contextlib.suppress(FileNotFoundError):
+                    found[entry.name] = os.readlink(entry.path)  # noqa: PTH115 - the literal text
+    return found
+
+
 def look(place: Place) -> LinkObservation:
     """Return what is at a name in an open folder, without following it."""
     folder, name = place

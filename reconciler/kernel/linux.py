@@ -5,7 +5,8 @@ OSError becomes an `ActionError` that says which action on which object failed, 
 device is checked to be the one that was meant before it is removed. No subprocess, no
 libdevmapper, no waiting for udev.
 
-One `LinuxKernel` may be used by any number of threads: it holds paths and nothing else.
+One `LinuxKernel` may be used by any number of threads: it holds paths, the boot id, and for half a
+second what it found out of the host's capabilities.
 May be imported by the command line, the daemon and the contract suite; all else knows the port.
 """
 
@@ -14,6 +15,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -39,6 +42,7 @@ from statemachine.observed import (
 from statemachine.units import Bytes
 
 _NO_DEVICE_MAPPER: Final = frozenset({errno.ENOENT, errno.ENODEV, errno.ENXIO})
+_CAPABLE_S: Final = 0.5
 _IN_USE: Final = "`byre explain` names who holds it"
 
 
@@ -59,17 +63,26 @@ class LinuxKernel(Kernel):
         self._loops = LoopDevices(dev=dev, sys=sys)
         self._dm = DeviceMapper(control=dev / "mapper" / "control")
         self._holders = HolderFinder(proc=proc, sys=sys)
+        self._boot_id = ""
+        self._capabilities: tuple[float, Capabilities | None] = (0.0, None)
 
     # --- questions ---------------------------------------------------------------------------
 
     def capabilities(self) -> Capabilities:
-        """Say what works here; asked anew each time, as modules come and go (0.1 ms)."""
-        return Capabilities(dm=self._why_no_dm(), loop=self._why_no_loop())
+        """Say what works here; asked anew after half a second, as modules come and go."""
+        now_s = time.monotonic()
+        asked_s, found = self._capabilities
+        if found is None or now_s - asked_s > _CAPABLE_S:
+            found = Capabilities(dm=self._why_no_dm(), loop=self._why_no_loop())
+            self._capabilities = (now_s, found)
+        return found
 
     def boot_id(self) -> str:
         """Return which boot this is."""
-        with failing("read the boot id"):
-            return (self._proc / "sys/kernel/random/boot_id").read_text().strip()
+        if not self._boot_id:
+            with failing("read the boot id"):
+                self._boot_id = (self._proc / "sys/kernel/random/boot_id").read_text().strip()
+        return self._boot_id
 
     def identify(self, path: Path, *, follow: bool = False) -> FileIdentity | None:
         """Return which file is at a path, None if there is none."""
@@ -80,6 +93,11 @@ class LinuxKernel(Kernel):
         """Tell whether this process can open the file for reading."""
         with failing(f"open {path}"):
             return files.readable(path)
+
+    def is_open(self, path: Path) -> bool:
+        """Tell whether anybody has a file open; True when that cannot be told."""
+        with failing(f"ask who has {path} open"):
+            return files.is_open(path)
 
     def list_folder(self, path: Path) -> tuple[str, ...]:
         """Return the sorted names in a folder; empty when it does not exist."""
@@ -131,6 +149,26 @@ class LinuxKernel(Kernel):
                 if self._has_no_dm(error):
                     return None
                 raise
+
+    def dm_devices(self) -> tuple[DmDevice, ...]:
+        """Return all dm devices with a UUID of ours, with table and status."""
+        with failing("look at the dm devices"):
+            try:
+                return self._dm.ours(UUID_PREFIX)
+            except OSError as error:
+                if error.errno in _NO_DEVICE_MAPPER:
+                    return ()
+                raise
+
+    def files_in(self, folder: Path) -> Mapping[str, FileIdentity]:
+        """Return what is in a folder, by name; nothing when it does not exist."""
+        with failing(f"look into the folder {folder}"):
+            return files.files_in(folder, sys=self._sys)
+
+    def links_in(self, folder: Path) -> Mapping[str, str]:
+        """Return the texts of the symlinks in a folder, by name."""
+        with failing(f"look into the folder {folder}"):
+            return links.links_in(folder)
 
     def read_link(self, path: Path) -> LinkObservation:
         """Return what is at a path where a link or node should be, without following it."""

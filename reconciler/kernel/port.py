@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Protocol
 import attrs
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from statemachine.observed import (
@@ -114,6 +115,13 @@ class Kernel(Protocol):
     def readable(self, path: Path) -> bool:
         """Tell whether this process can open the file for reading."""
 
+    def is_open(self, path: Path) -> bool:
+        """Tell whether anybody has a file open: a process, or a loop device on it.
+
+        True also where the file system or our privileges do not let it be told, and when it is
+        missing; so only False says something. Costs the same however many loops there are.
+        """
+
     def list_folder(self, path: Path) -> tuple[str, ...]:
         """Return the sorted names in a folder; empty when it does not exist."""
 
@@ -137,6 +145,18 @@ class Kernel(Protocol):
 
     def dm(self, name: str) -> DmDevice | None:
         """Return one dm device with its table and status; one line, no flush, no wait."""
+
+    def dm_devices(self) -> tuple[DmDevice, ...]:
+        """Return all dm devices with a UUID of ours, with table and status; for a full look.
+
+        One pass over the kernel's list: cheaper than `dm` for each, by name.
+        """
+
+    def files_in(self, folder: Path) -> Mapping[str, FileIdentity]:
+        """Return what is in a folder, by name; nothing when it does not exist."""
+
+    def links_in(self, folder: Path) -> Mapping[str, str]:
+        """Return the texts of the symlinks in a folder, by name; nothing when it is missing."""
 
     def read_link(self, path: Path) -> LinkObservation:
         """Return what is at a path where a link or node should be, without following it."""
@@ -166,7 +186,7 @@ class Kernel(Protocol):
         """Make what was written to a file survive a power cut, through a loop device as well.
 
         Needed where the kernel wrote and nobody flushed: it leaves a new exception store's header
-        in the cache until the first exception is committed (kernel fact 25).
+        in the cache until the first exception is committed (kernel fact 22).
         """
 
     def clone_file(

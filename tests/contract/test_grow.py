@@ -1,4 +1,4 @@
-"""Growing: a file, the loop on it, and the live snapshot on that (kernel fact 2)."""
+"""Growing: a file, the loop on it, and the live snapshot on that (kernel fact 2). And syncing."""
 
 from __future__ import annotations
 
@@ -48,6 +48,27 @@ class TestFile:
         with pytest.raises(ActionError):
             lab.kernel.grow_file(path, was, Bytes(MIB))
         assert lab.kernel.identify(path) is None
+
+
+class TestSync:
+    def test_a_file_that_a_loop_wrote_to_is_synced(self, lab: Lab) -> None:
+        path = lab.file("file", 2 * CHUNK)
+        lab.world.write(Path(lab.attach(path).path), 0, b"data")
+        lab.kernel.sync_file(path, identity(lab, path))
+        assert lab.world.read(path, 0, 4) == b"data"
+
+    def test_another_file_is_refused(self, lab: Lab) -> None:
+        path = lab.file("file", CHUNK)
+        other = attrs.evolve(identity(lab, path), inode=identity(lab, path).inode + 1)
+        with pytest.raises(IdentityMismatch):
+            lab.kernel.sync_file(path, other)
+
+    def test_a_missing_one_is_told(self, lab: Lab) -> None:
+        path = lab.file("file", CHUNK)
+        was = identity(lab, path)
+        lab.delete(path)
+        with pytest.raises(ActionError):
+            lab.kernel.sync_file(path, was)
 
 
 class TestLoop:

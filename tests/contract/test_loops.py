@@ -230,6 +230,32 @@ class TestAutoclear:
             assert eventually(lambda number=loop.number: lab.kernel.loop(number) is None)  # type: ignore[misc]
 
 
+class TestIsOpen:
+    def test_a_file_that_nobody_uses_is_not(self, lab: Lab) -> None:
+        path = lab.file("file", CHUNK, b"data")
+        assert lab.kernel.is_open(path) is False
+        assert lab.kernel.is_open(path) is False, "asking changes nothing"
+
+    @pytest.mark.parametrize("read_only", [True, False])
+    def test_a_loop_has_its_file_open(self, lab: Lab, *, read_only: bool) -> None:
+        path = lab.file("file", CHUNK)
+        loop = lab.attach(path, read_only=read_only)
+        assert lab.kernel.is_open(path) is True
+        lab.kernel.loop_detach(loop)
+        assert eventually(lambda: lab.kernel.is_open(path) is False)
+
+    def test_a_process_has_it_open(self, lab: Lab) -> None:
+        path = lab.file("file", CHUNK)
+        handle = lab.world.open(path)
+        assert lab.kernel.is_open(path) is True
+        handle.close()
+        assert lab.kernel.is_open(path) is False
+
+    def test_what_cannot_be_told_may_be_open(self, lab: Lab) -> None:
+        assert lab.kernel.is_open(lab.world.folder / "missing") is True
+        assert lab.kernel.is_open(lab.world.folder) is True
+
+
 class TestHolders:
     def test_a_loop_is_held_by_the_dm_device_above(self, lab: Lab) -> None:
         disk = lab.disk().up()

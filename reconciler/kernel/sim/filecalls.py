@@ -62,6 +62,19 @@ def readable(host: Host, path: Path) -> bool:
     return str(path) not in host.unreadable and host.tree.find(path, follow=True) is not None
 
 
+def files_in(host: Host, folder: Path) -> dict[str, FileIdentity]:
+    """Return what is in a folder, by name."""
+    node = host.tree.find(folder, follow=True)
+    entries = node.entries if isinstance(node, Folder) else {}
+    return {name: identity(host, each) for name, each in sorted(entries.items())}
+
+
+def is_open(host: Host, path: Path) -> bool:
+    """Tell whether anybody has a file open; True for what is no file."""
+    node = host.tree.find(path)
+    return not isinstance(node, File) or node.users > 0
+
+
 def list_folder(host: Host, path: Path) -> tuple[str, ...]:
     """Return the sorted names in a folder; empty when it does not exist."""
     try:
@@ -213,6 +226,13 @@ def read_link(host: Host, path: Path) -> LinkObservation:
     if isinstance(node, BlockNode):
         return LinkObservation(kind=LinkKind.DEVICE, target=str(node.number))
     return LinkObservation(kind=LinkKind.OCCUPIED)
+
+
+def links_in(host: Host, folder: Path) -> dict[str, str]:
+    """Return the texts of the symlinks in a folder, by name."""
+    node = host.tree.find(folder, follow=True)
+    entries = node.entries if isinstance(node, Folder) else {}
+    return {name: each.target for name, each in entries.items() if isinstance(each, Symlink)}
 
 
 def put_link(host: Host, path: Path, target: str, *, replaces: str | None) -> bool:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import errno
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Concatenate, Final, ParamSpec, TypeVar
 
@@ -125,6 +125,11 @@ class SimKernel(UserSide, Kernel):
         return filecalls.readable(self.host, path)
 
     @_question
+    def is_open(self, path: Path) -> bool:
+        """Tell whether anybody has a file open; True when that cannot be told."""
+        return filecalls.is_open(self.host, path)
+
+    @_question
     def list_folder(self, path: Path) -> tuple[str, ...]:
         """Return the sorted names in a folder; empty when it does not exist."""
         return filecalls.list_folder(self.host, path)
@@ -177,6 +182,25 @@ class SimKernel(UserSide, Kernel):
         self.host.need_dm()
         device = self.host.mapper.by_name(name)
         return None if device is None else _observed(device, self.host.open_count(device))
+
+    @_question
+    def dm_devices(self) -> tuple[DmDevice, ...]:
+        """Return all dm devices with a UUID of ours, with table and status."""
+        if self.host.dm_errno in _NO_DEVICE_MAPPER:
+            return ()
+        self.host.need_dm()
+        ours = (d for d in self.host.mapper.devices() if d.uuid.startswith(UUID_PREFIX))
+        return tuple(_observed(device, self.host.open_count(device)) for device in ours)
+
+    @_question
+    def files_in(self, folder: Path) -> Mapping[str, FileIdentity]:
+        """Return what is in a folder, by name; nothing when it does not exist."""
+        return filecalls.files_in(self.host, folder)
+
+    @_question
+    def links_in(self, folder: Path) -> Mapping[str, str]:
+        """Return the texts of the symlinks in a folder, by name."""
+        return filecalls.links_in(self.host, folder)
 
     @_question
     def read_link(self, path: Path) -> LinkObservation:

@@ -1,0 +1,74 @@
+"""What each row of the bench is held to. Pure; may be imported by the package and tests.
+
+The figures are those of issue 4: ratios within one run on one machine, but for the shares of a core,
+the CPU time and the memory of a disk.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import attrs
+
+
+@attrs.frozen(kw_only=True)
+class Target:
+    """One bound on one figure of a row."""
+
+    key: str
+    """What the measurement calls the figure."""
+    words: str
+    """How it is said, with {} for the number."""
+    bound: float
+    at_least: bool = False
+
+    def __str__(self) -> str:
+        """Return it as a person would say it: "at most 2.5 × the floor"."""
+        return f"{'at least' if self.at_least else 'at most'} {self.say(self.bound)}"
+
+    def say(self, value: float) -> str:
+        """Return a figure in the words of the target."""
+        return self.words.format(f"{value:.3g}" if value < 1000 else f"{value:.0f}")  # noqa: PLR2004
+
+    def is_met(self, value: float) -> bool:
+        """Tell whether a figure meets the bound."""
+        return value >= self.bound if self.at_least else value <= self.bound
+
+
+def _faster(bound: float, than: str = "exec") -> Target:
+    return Target(key=than, words=f"{{}} times faster than {than}", bound=bound, at_least=True)
+
+
+def _floor(bound: float) -> Target:
+    return Target(key="floor", words="{} × the floor", bound=bound)
+
+
+_NO_BYTES: Final = Target(key="bytes", words="{} bytes written", bound=0)
+
+TARGETS: Final[dict[str, tuple[Target, ...]]] = {
+    "create": (_faster(15), _floor(2.5)),
+    "pause": (_faster(4), _floor(1.5)),
+    "restore": (_faster(15),),
+    "heal": (Target(key="create", words="{} × a creation", bound=3),),
+    "remove": (_faster(4), _floor(1.5)),
+    "apply": (
+        Target(key="exec", words="{} × the throughput of exec", bound=6, at_least=True),
+    ),
+    "scale": (Target(key="few", words="{} × the cost among a tenth of them", bound=1.25),),
+    "resync": (
+        Target(key="programs", words="{} × `losetup -l` and `dmsetup table`", bound=1.5),
+        Target(key="events", words="{} events", bound=0),
+        _NO_BYTES,
+    ),
+    "idle": (Target(key="cpu", words="{} % of one core", bound=0.3), _NO_BYTES),
+    "appends": (
+        Target(key="share", words="{} % of the bare loop", bound=25, at_least=True),
+    ),
+    "sim": (
+        Target(key="transition", words="{} ms of CPU a transition", bound=1),
+        Target(key="resync", words="{} µs of CPU a disk for a resync", bound=50),
+        Target(key="memory", words="{} KB of memory a disk", bound=15),
+    ),
+    "get": (Target(key="imports", words="{} × the bare imports", bound=2.5),),
+}
+"""The targets of each row, by its name."""

@@ -1,0 +1,135 @@
+"""One look at the whole host, for a full resync: which disks differ from their records.
+
+A pass asks some ten questions about one disk. That is right for one, and too much for thousands
+that are as they should be. A survey asks for the kernel's lists once and compares each record with
+them; whatever it is not sure of gets a pass, which decides. So it may wake a disk for nothing, and
+must never call one quiet that a pass would act upon.
+
+What it does not do: it decides nothing and changes nothing. May be imported by daemon.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import attrs
+
+from reconciler.config import Root
+from reconciler.drivers.cow_room import freeze_above, grow_above
+from reconciler.kernel.port import Kernel
+from reconciler.space import SpaceLevel
+from statemachine.machine import LIVE, State, is_met
+from statemachine.names import DmUuid
+from statemachine.observed import DmDevice, FileIdentity, SnapshotHealth
+from statemachine.projection import Record
+from statemachine.spec import DriverChoice
+
+MAPPER: Final = Path("/dev/mapper")
+
+
+@attrs.frozen(kw_only=True)
+class Survey:
+    """What the host showed at one moment."""
+
+    boot_id: str
+    devices: Mapping[str, DmDevice]
+    """Ours, by UUID."""
+    cows: Mapping[str, FileIdentity]
+    """The files in the root's CoW folder, by name."""
+    nodes: Mapping[str, str]
+    """The texts of the symlinks in /dev/mapper, by name."""
+    level: SpaceLevel
+    cow_levels: tuple[int, ...]
+
+
+def take(kernel: Kernel, root: Root, *, level: SpaceLevel, cow_levels: tuple[int, ...]) -> Survey:
+    """Look at the host once.
+
+    Raises:
+        ActionError: a question to the kernel failed.
+    """
+    return Survey(
+        boot_id=kernel.boot_id(),
+        devices={device.uuid: device for device in kernel.dm_devices()},
+        cows=kernel.files_in(root.cows),
+        nodes=kernel.links_in(MAPPER),
+        level=level,
+        cow_levels=cow_levels,
+    )
+
+
+def is_quiet(record: Record, survey: Survey, kernel: Kernel) -> bool:
+    """Tell whether a disk is at rest and the host shows what its record says.
+
+    Args:
+        record: the disk.
+        survey: what was seen.
+        kernel: asked for the one thing that no list has, the disk's link.
+    """
+    if record.driver == DriverChoice.CLONE or not _is_at_rest(record):
+        return False
+    if record.state is State.REMOVED:
+        return True
+    cow = survey.cows.get(Path(record.cow_path).name)
+    if record.cow is None or cow is None or record.cow_boot_id != survey.boot_id:
+        return False
+    if (cow.device, cow.inode) != (record.cow.device, record.cow.inode):
+        return False
+    device = survey.devices.get(str(DmUuid(record.id, record.generation)))
+    if record.state is State.PAUSED:
+        return device is None and record.device_name not in survey.nodes
+    return (
+        record.state in LIVE
+        and device is not None
+        and cow.size == record.cow.size
+        and _is_as_recorded(record, device, survey)
+        and _has_its_link(record, kernel)
+    )
+
+
+def _is_at_rest(record: Record) -> bool:
+    return (
+        record.in_flight is None
+        and record.failure is None
+        and record.fault is None
+        and record.frozen is None
+        and is_met(record.state, record.desired)
+    )
+
+
+def _is_as_recorded(record: Record, device: DmDevice, survey: Survey) -> bool:
+    table, status = device.table, device.status
+    if table is None or status is None or status.health is not SnapshotHealth.VALID:
+        return False
+    return (
+        device.name == record.device_name
+        and str(device.device) == record.device_number
+        and not device.suspended
+        and (table.origin.minor, table.cow.minor) == (record.base_loop, record.cow_loop)
+        and table.length.to_bytes() == record.base.size
+        and survey.nodes.get(record.device_name) == f"../dm-{device.device.minor}"
+        and survey.level is not SpaceLevel.CRITICAL
+        and not _wants_room(record, device, survey)
+    )
+
+
+def _wants_room(record: Record, device: DmDevice, survey: Survey) -> bool:
+    """Tell whether its CoW might have to be grown, frozen, or told of."""
+    status, cow = device.status, record.cow
+    assert status is not None
+    assert cow is not None
+    used, capacity = status.used.to_bytes().count, status.total.to_bytes().count
+    told = (level for level in survey.cow_levels if level > record.cow_level)
+    due = [capacity * level // 100 for level in told]
+    if record.wanted.cow_size is not None or record.wanted.cow_max is not None:
+        due += [grow_above(capacity), freeze_above(capacity)]
+    return capacity != cow.size.count or used >= min(due, default=capacity + 1)
+
+
+def _has_its_link(record: Record, kernel: Kernel) -> bool:
+    wanted = record.wanted.link
+    if wanted is None:
+        return not record.link
+    return record.link == str(wanted) and kernel.read_link(wanted).target == record.device
