@@ -71,12 +71,18 @@ def run_unheard(words: Sequence[str]) -> None:
 
 
 class Background:
-    """A program that runs until it is told to end; what it says goes to a file."""
+    """A program that runs until it is told to end; what it says is kept in memory."""
 
-    def __init__(self, words: Sequence[str], log: Path) -> None:
-        with log.open("ab") as file:
-            self.pid = _spawned(words[0], words, output=file.fileno(), errors=file.fileno())
+    def __init__(self, words: Sequence[str]) -> None:
+        self._said = os.memfd_create("said")  # in no file: what the program writes is measured
+        self.pid = _spawned(words[0], words, output=self._said, errors=self._said)
         self._code: int | None = None
+
+    def said(self) -> str:
+        """Return the last line that it said."""
+        size = os.fstat(self._said).st_size
+        text = os.pread(self._said, _READ_BYTES, max(0, size - _READ_BYTES))
+        return (text.decode(errors="replace").strip().splitlines() or [""])[-1]
 
     @property
     def is_alive(self) -> bool:

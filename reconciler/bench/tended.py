@@ -7,23 +7,33 @@ May be imported by the package only.
 
 from __future__ import annotations
 
-import os
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+import attrs
+
 from reconciler.api import Byre
 from reconciler.bench import programs
 from reconciler.bench.results import BenchFailed
-from reconciler.bench.stopwatch import LIMIT_S, Busy, cpu_of_s, until, until_quiet
+from reconciler.bench.stopwatch import (
+    LIMIT_S,
+    Busy,
+    cpu_of_s,
+    insist,
+    now_s,
+    until,
+    until_quiet,
+)
 from reconciler.bench.yard import Yard, written_bytes
 from reconciler.config import Settings
 from reconciler.outcome import is_there
 from reconciler.specs import Sourced
 from reconciler.watch.follow import LogFollower
+from statemachine.events import EventType
 from statemachine.machine import Trigger
 from statemachine.names import DmUuid
-from statemachine.projection import Record
 from statemachine.spec import DriverChoice, parse
 
 KEEPER: Final = "keeper"
@@ -31,6 +41,32 @@ KEEPER: Final = "keeper"
 RESYNC_S: Final = 86_400.0
 """As seldom as is allowed: a resync is measured by itself."""
 _REASON: Final = "byre bench"
+_LOOK_S: Final = 0.005
+"""A notice of the log comes with the write, and the commit can be read a moment later."""
+
+
+@attrs.frozen(kw_only=True)
+class Traces:
+    """What a reconciler has left at a moment: events, and what it wrote."""
+
+    newest: int
+    written_bytes: int
+    files: tuple[tuple[int, int, int], ...]
+    """Inode, mtime and size of each file of the root."""
+
+    def events_since(self, before: Traces) -> int:
+        """Return how many events there are more."""
+        return self.newest - before.newest
+
+    def bytes_since(self, before: Traces) -> int:
+        """Return how many bytes were written.
+
+        What goes to a file system in memory is not counted by the kernel, so files that are not
+        what they were count with their whole size.
+        """
+        changed = set(self.files) - set(before.files)
+        counted = self.written_bytes - before.written_bytes
+        return max(counted, sum(size for _, _, size in changed))
 
 
 class Client:
@@ -121,48 +157,51 @@ class Tended(Client):
         until(self._is_at_work, "the reconciler is at work")
         self.until_quiet()
 
-    def heal(self, disk: str) -> None:
-        """Wait until a device that was taken away has been seen as gone, and is there again."""
-        after = self.byre.get(disk).version
-        self.lose(disk)
-        self.healed(disk, after)
-
-    def lose(self, disk: str) -> None:
-        """Take a disk's device away behind byre's back, as an operator's slip would."""
+    def heal_s(self, disk: str) -> float:
+        """Take a device away behind byre's back; returns how long until it is there again."""
         record = self.byre.get(disk)
         uuid = str(DmUuid(record.id, record.generation))
-        self._yard.kernel.dm_remove(record.device_name, uuid)
-
-    def healed(self, disk: str, after: int) -> None:
-        """Wait until a disk has moved on from a version and is what it should be."""
         with LogFollower(self.byre.log.path) as follower:
-            until(
-                lambda: follower.wait(0.001) and self._has_moved(disk, after),
-                f"{disk} is live again",
-            )
+            insist(lambda: self._yard.kernel.dm_remove(record.device_name, uuid))
+            began_s = now_s()
+            while not self._is_healed(disk, record.version):
+                follower.wait(_LOOK_S)
+                if now_s() - began_s > LIMIT_S:
+                    raise BenchFailed(f"{disk} was not made live again within {LIMIT_S:g} s")
+            return now_s() - began_s
 
-    def _has_moved(self, disk: str, after: int) -> bool:
+    def _is_healed(self, disk: str, version: int) -> bool:
         record = self.byre.get(disk)
-        return record.version > after and is_there(record)
+        return record.version > version and is_there(record)
 
-    def until_quiet(self) -> Busy:
+    def until_quiet(self, *, quiet_s: float = 0.5) -> Busy:
         """Wait until the reconciler is at rest; returns what it did until then."""
-        return until_quiet(lambda: cpu_of_s(self.pid))
+        return until_quiet(self.cpu_s, quiet_s=quiet_s)
 
     def resync(self) -> Busy:
         """Have everything looked at; returns what that cost."""
-        import signal  # placeholder
-
         self._daemon.signal(signal.SIGHUP)
         return self.until_quiet()
 
     def cpu_s(self) -> float:
-        """Return the CPU time of the reconciler."""
+        """Return the CPU time that the reconciler has used."""
         return cpu_of_s(self.pid)
 
-    def traces(self) -> tuple[int, int]:
-        """Return what a reconciler leaves: (newest event, bytes written to disks or the log)."""
-        files = sorted(self.root.glob("byre.db*"))
-        grown = sum(file.stat().st_mtime_ns for file in files if not file.name.endswith("-shm"))
-        del grown
-        return self.byre.log.last_seq(), written_bytes(self.pid)
+    def traces(self) -> Traces:
+        """Return what it has left so far."""
+        files = [path.stat() for path in sorted(self.root.iterdir()) if not _is_shared(path)]
+        return Traces(
+            newest=self.byre.log.last_seq(),
+            written_bytes=written_bytes(self.pid),
+            files=tuple((each.st_ino, each.st_mtime_ns, each.st_size) for each in files),
+        )
+
+    def _is_at_work(self) -> bool:
+        if not self._daemon.is_alive:
+            raise BenchFailed(f"the reconciler ended: {self._daemon.said()}")
+        return any(e.type == EventType.RECONCILER_STARTED for e in self.byre.log.events())
+
+
+def _is_shared(path: Path) -> bool:
+    """Tell whether a file is SQLite's index of the WAL, which readers write to as well."""
+    return path.name.endswith("-shm")

@@ -54,16 +54,9 @@ class Yard:
 
     def start(self, *words: str) -> Background:
         """Start a program that is ended with the yard at the latest."""
-        started = Background(words, self.folder / "reconciler.log")
+        started = Background(words)
         self._background.append(started)
         return started
-
-    def said(self) -> str:
-        """Return the last thing that a program in the background said."""
-        with contextlib.suppress(OSError):
-            lines = (self.folder / "reconciler.log").read_text(errors="replace").splitlines()
-            return lines[-1] if lines else ""
-        return ""
 
     def settle(self) -> None:
         """Let udev finish what the last step gave it to do, so that the next one begins at rest."""
