@@ -22,10 +22,11 @@ from typing import Final
 
 import structlog
 
-from reconciler import orphans, specs
+from reconciler import orphans, specs, survey
 from reconciler.api import Byre
 from reconciler.guard import Guard
 from reconciler.index import Index
+from reconciler.outcome import is_gone
 from reconciler.reconcile import Reconciler, Settled
 from reconciler.watch.hint import Hint, HintKind, Watcher
 from reconciler.watch.linkfolders import LinkFolderWatcher
@@ -34,7 +35,6 @@ from reconciler.workers import AFTER_ERROR_S, Workers
 from reconciler.workqueue import WorkQueue
 from statemachine import history
 from statemachine.errors import ByreError, LogDamaged, LogUnavailable
-from statemachine.machine import Desired, State
 from statemachine.projection import Record
 
 SETTLE_S: Final = 0.1
@@ -83,6 +83,7 @@ class Daemon:
             byre.kernel, byre.root.cows, byre.settings, byre.clock, self._wake_disks_first
         )
         self._seen_seq = 0
+        self._is_thorough = True
         self._rereads = 0
         self._why = "stopped"
         self._last_spec_error = ""
@@ -132,7 +133,8 @@ class Daemon:
         self._chores.add(Chore.STOP)
 
     def reload(self) -> None:
-        """Read the specs again and look at everything, from any thread."""
+        """Read the specs again and look thoroughly at everything, from any thread."""
+        self._is_thorough = True
         self._chores.add(Chore.SPECS)
         self._chores.add(Chore.RESYNC)
 
@@ -215,16 +217,38 @@ class Daemon:
             self._chores.add_after(Chore.LOG, REREAD_S)
 
     def _resync(self) -> None:
-        """Look at every disk; the safety net under every hint that was lost."""
+        """Look at every disk; the safety net under every hint that was lost.
+
+        At the start and on a person's word by a pass for each, else by one survey of the host and
+        a pass for those that it is not sure of.
+        """
         records = self._byre.log.records()
         self._learn(records)
         self._links.set_folders(self._index.link_folders())
+        seen = None if self._is_thorough else self._survey()
+        self._is_thorough = False
         for record in records:
-            if record.state is not State.REMOVED or record.desired is not Desired.REMOVED:
+            if not is_gone(record) and not self._is_quiet(record, seen):
                 self._disks.add(record.name)
         jitter = 1 + RESYNC_JITTER * (2 * random.random() - 1)  # noqa: S311 - not a secret
         self._chores.add_after(Chore.RESYNC, self._byre.settings.resync_s * jitter)
         self._note_orphans()
+
+    def _survey(self) -> survey.Survey | None:
+        byre = self._byre
+        try:
+            return survey.take(byre.kernel, byre.root, byre.settings)
+        except ByreError as error:
+            self._log.error("cannot survey the host", error=error.message, hint=error.hint)
+            return None
+
+    def _is_quiet(self, record: Record, seen: survey.Survey | None) -> bool:
+        if seen is None:
+            return False
+        try:
+            return survey.is_quiet(record, seen, self._byre.kernel)
+        except ByreError:
+            return False
 
     def _note_orphans(self) -> None:
         """Tell once of each thing that carries our identity and belongs to no disk."""

@@ -16,7 +16,7 @@ from typing import Final
 
 import attrs
 
-from reconciler.config import Root
+from reconciler.config import Root, Settings
 from reconciler.drivers.cow_room import freeze_above, grow_above
 from reconciler.kernel.port import Kernel
 from reconciler.space import SpaceLevel
@@ -44,19 +44,21 @@ class Survey:
     cow_levels: tuple[int, ...]
 
 
-def take(kernel: Kernel, root: Root, *, level: SpaceLevel, cow_levels: tuple[int, ...]) -> Survey:
+def take(kernel: Kernel, root: Root, settings: Settings) -> Survey:
     """Look at the host once.
 
     Raises:
         ActionError: a question to the kernel failed.
     """
+    free = kernel.free_space(root.cows)
+    space = settings.watermarks.judge(available=free.available, total=free.total)
     return Survey(
         boot_id=kernel.boot_id(),
         devices={device.uuid: device for device in kernel.dm_devices()},
         cows=kernel.files_in(root.cows),
         nodes=kernel.links_in(MAPPER),
-        level=level,
-        cow_levels=cow_levels,
+        level=space.level,
+        cow_levels=settings.cow_levels,
     )
 
 

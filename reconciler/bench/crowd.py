@@ -118,9 +118,7 @@ def measure(yard: Yard, plan: Plan) -> Mapping[str, Measured]:
     return measured
 
 
-def _one_more(
-    yard: Yard, plan: Plan, contestants: Sequence[Contestant]
-) -> dict[str, list[float]]:
+def _one_more(yard: Yard, plan: Plan, contestants: Sequence[Contestant]) -> dict[str, list[float]]:
     samples: dict[str, list[float]] = defaultdict(list)
     for number in range(plan.rounds):
         for contestant in contestants:
@@ -153,9 +151,7 @@ def _scale(
         f"{crowd} live disks against {few}",
         f"memory of the reconciler: {memory[crowd] / 1e6:.0f} MB, {grown_kb:.1f} KB a disk more",
     )
-    return Measured(
-        values={"few": value}, series=in_ms(both), points=tuple(points), notes=notes
-    )
+    return Measured(values={"few": value}, series=in_ms(both), points=tuple(points), notes=notes)
 
 
 def _resync(yard: Yard, plan: Plan, tended: Tended) -> Measured:

@@ -51,9 +51,7 @@ TARGETS: Final[dict[str, tuple[Target, ...]]] = {
     "restore": (_faster(15),),
     "heal": (Target(key="create", words="{} × a creation", bound=3),),
     "remove": (_faster(4), _floor(1.5)),
-    "apply": (
-        Target(key="exec", words="{} × the throughput of exec", bound=6, at_least=True),
-    ),
+    "apply": (Target(key="exec", words="{} × the throughput of exec", bound=6, at_least=True),),
     "scale": (Target(key="few", words="{} × the cost among a tenth of them", bound=1.25),),
     "resync": (
         Target(key="programs", words="{} × `losetup -l` and `dmsetup table`", bound=1.5),
@@ -61,9 +59,7 @@ TARGETS: Final[dict[str, tuple[Target, ...]]] = {
         _NO_BYTES,
     ),
     "idle": (Target(key="cpu", words="{} % of one core", bound=0.3), _NO_BYTES),
-    "appends": (
-        Target(key="share", words="{} % of the bare loop", bound=25, at_least=True),
-    ),
+    "appends": (Target(key="share", words="{} % of the bare loop", bound=25, at_least=True),),
     "sim": (
         Target(key="transition", words="{} ms of CPU a transition", bound=1),
         Target(key="resync", words="{} µs of CPU a disk for a resync", bound=50),

@@ -13,7 +13,7 @@ import secrets
 import shutil
 import signal
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -37,14 +37,10 @@ class Yard:
     Args:
         kernel: this host's.
         parent: where the folder is made.
-        tell: is told how far things are, for a person.
     """
 
-    def __init__(
-        self, kernel: Kernel, parent: Path, tell: Callable[[str], None] = lambda _text: None
-    ) -> None:
+    def __init__(self, kernel: Kernel, parent: Path) -> None:
         self.kernel = kernel
-        self.tell = tell
         self.folder = Path(tempfile.mkdtemp(prefix="byre-bench-", dir=parent)).resolve()
         self.prefix = f"{PREFIX}-{secrets.token_hex(3)}-"
         self.base = self.folder / "base.img"
@@ -93,11 +89,9 @@ class Yard:
 
 
 @contextlib.contextmanager
-def yard(
-    kernel: Kernel, parent: Path, tell: Callable[[str], None] = lambda _text: None
-) -> Iterator[Yard]:
+def yard(kernel: Kernel, parent: Path) -> Iterator[Yard]:
     """Give a yard for the length of a `with` block, and clear it at the end."""
-    made = Yard(kernel, parent, tell)
+    made = Yard(kernel, parent)
     try:
         yield made
     finally:

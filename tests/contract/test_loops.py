@@ -230,6 +230,38 @@ class TestAutoclear:
             assert eventually(lambda number=loop.number: lab.kernel.loop(number) is None)  # type: ignore[misc]
 
 
+class TestKeep:
+    def test_autoclear_is_taken_back_from_a_loop_in_use(self, lab: Lab) -> None:
+        disk = lab.disk().up()
+        lab.world.detach_loop_by_hand(disk.base_loop.number)
+        assert looked(lab, disk.base_loop).autoclear
+        assert lab.kernel.loop_keep(disk.base_loop) is True
+        assert looked(lab, disk.base_loop) == disk.base_loop
+        disk.remove()
+        assert looked(lab, disk.base_loop) == disk.base_loop
+        assert lab.detach(disk.base_loop) is True
+
+    def test_one_without_autoclear_stays_as_it_is(self, lab: Lab) -> None:
+        loop = lab.attach(lab.file("file", CHUNK), read_only=True)
+        assert lab.kernel.loop_keep(loop) is True
+        assert looked(lab, loop) == loop
+
+    def test_one_that_is_gone_is_not_made_again(self, lab: Lab) -> None:
+        loop = lab.attach(lab.file("file", CHUNK))
+        lab.detach(loop)
+        assert eventually(lambda: lab.kernel.loop(loop.number) is None)
+        assert lab.kernel.loop_keep(loop) is False
+
+    def test_a_number_that_is_another_files_now_is_refused(self, lab: Lab) -> None:
+        loop = lab.attach(lab.file("file", CHUNK))
+        lab.detach(loop)
+        assert eventually(lambda: lab.kernel.loop(loop.number) is None)
+        other = lab.attach(lab.file("next", CHUNK))
+        assert other.number == loop.number
+        with pytest.raises(IdentityMismatch):
+            lab.kernel.loop_keep(loop)
+
+
 class TestIsOpen:
     def test_a_file_that_nobody_uses_is_not(self, lab: Lab) -> None:
         path = lab.file("file", CHUNK, b"data")

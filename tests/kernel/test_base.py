@@ -37,6 +37,20 @@ def test_disks_on_one_base_by_whatever_path_share_one_loop_until_the_last(host: 
     host.assert_nothing_left()
 
 
+def test_a_base_loop_detached_by_hand_while_in_use_is_taken_back_for_the_next_disk(
+    host: Host,
+) -> None:
+    base = host.make_ext4()
+    host.live("sb-1", base)
+    [loop] = host.loops_on(base)
+    tool("losetup", "-d", loop.path)
+    assert [True] == [each.autoclear for each in host.loops_on(base)]
+    host.live("sb-2", base)
+    assert [loop] == host.loops_on(base)
+    host.cli("pause", "sb-1", "sb-2", "--wait")
+    host.assert_nothing_in_kernel()
+
+
 def test_a_base_whose_path_now_leads_to_a_copy_is_refused(host: Host) -> None:
     base = host.make_ext4()
     symlink = base.with_name("current.ext4")

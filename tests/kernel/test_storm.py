@@ -9,7 +9,7 @@ from tests.torture.storm import Storm
 
 pytestmark = pytest.mark.kernel
 
-KILLS = 20
+KILLS = 15
 SEED = 20261121
 
 

@@ -13,6 +13,7 @@ import argparse
 import os
 import random
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -22,6 +23,7 @@ from reconciler.api import Byre
 from reconciler.config import Settings
 from reconciler.kernel.linux import LinuxKernel
 from reconciler.outcome import is_there
+from statemachine.events import EventType
 from statemachine.machine import LIVE, Desired, Trigger
 from statemachine.projection import Record
 from tests.kernel.cli import Cli, until
@@ -30,6 +32,7 @@ from tests.torture import story, surplus
 from tests.torture.contents import BLOCK, pattern, stamped
 from tests.torture.direct import Direct
 from tests.torture.ledger import Ledger
+from tests.torture.verdict import assert_none, assert_same
 
 STATE: Final = Path("/tmp/byre-state")
 PLACE: Final = surplus.Place(
@@ -66,32 +69,37 @@ class Guest:
 
     def _settled(self) -> list[Record]:
         names = [record.name for record in self.byre.log.records()]
-        answers = self.byre.wait(names, timeout_s=SETTLE_S) if names else []
-        assert [f"{a.record.name}: {a.message}" for a in answers if not a.is_there] == []
+        self._wait(names)
         return self.byre.log.records()
 
     def _check_wishes(self, records: list[Record]) -> None:
         """What was acknowledged is desired still, or what was being asked when the power went."""
         desired = {record.name: record.desired.value for record in records}
-        for name, allowed in self.ledger.wanted.items():
-            assert desired.get(name, "") in allowed, f"{name}: {desired.get(name)}, not {allowed}"
+        wrong = [
+            f"{name} is to be {desired.get(name)}, not one of {allowed}"
+            for name, allowed in self.ledger.wanted.items()
+            if desired.get(name, "") not in allowed
+        ]
+        assert_none(wrong, "what was asked for is still wanted")
         for record in records:
             self._acknowledge(record.name)
 
     def _check_log(self) -> None:
         events = list(self.byre.log.events())
-        assert story.forgotten(events, self.ledger.told) == []
-        assert story.unexplained_intents(events) == []
-        booted = [event.boot_id for event in events if event.type == "host.booted"]
-        assert len(set(booted)) == len(booted), "a boot is told of twice"
-        assert [boot for boot in booted if boot in self.ledger.boots] == self.ledger.boots
-        assert booted[-1] == self.byre.kernel.boot_id()
+        assert_none(story.forgotten(events, self.ledger.told), "what was told is in the log")
+        assert_none(story.unexplained_intents(events), "every intent is explained")
+        booted = [event.boot_id for event in events if event.type == EventType.HOST_BOOTED]
+        assert_same(sorted(set(booted)), sorted(booted), "a boot is told of once")
+        seen = [boot for boot in booted if boot in self.ledger.boots]
+        assert_same(seen, self.ledger.boots, "every boot is told of")
+        assert_same(booted[-1], self.byre.kernel.boot_id(), "this boot is told of")
 
     def _check_place(self) -> None:
         """Nothing is there but what the records say: of this boot and of those before."""
-        assert surplus.compare(self.byre.kernel, PLACE, self.byre.log.records()) == []
+        records = self.byre.log.records()
+        assert_none(surplus.compare(self.byre.kernel, PLACE, records), "the host is as recorded")
         cli = Cli(PLACE.root, PLACE.prefix)
-        assert cli("orphans", "-o", "json").json == []
+        assert_same(cli("orphans", "-o", "json").json, [], "there are no orphans")
         cli("log", "verify")
         cli("replay", "--verify")
 
@@ -115,6 +123,8 @@ class Guest:
     def load(self) -> NoReturn:
         """Ask and write at random until the power goes."""
         self.ledger.boot(self.byre.kernel.boot_id())
+        if self.chance.random() < 0.5:
+            hasten_writeback()
         while True:
             if self.chance.random() < 0.6:
                 self._write(self.chance.choice(DISKS))
@@ -162,10 +172,14 @@ class Guest:
             self.byre.command([name], trigger.get(desired, Trigger.RESTORE))
 
     def _wait_for(self, *names: str) -> None:
-        for answer in self.byre.wait(names, timeout_s=SETTLE_S) if names else ():
-            assert answer.is_there, f"{answer.record.name}: {answer.message}"
+        self._wait(names)
         for name in names:
             self._acknowledge(name)
+
+    def _wait(self, names: Sequence[str]) -> None:
+        answers = self.byre.wait(names, timeout_s=SETTLE_S) if names else []
+        wrong = [f"{each.record.name}: {each.message}" for each in answers if not each.is_there]
+        assert_none(wrong, "every disk comes to where it should be")
 
     def _acknowledge(self, name: str) -> None:
         """Tell the host which event of this disk is the last that somebody was told of."""
@@ -182,7 +196,7 @@ class Guest:
         self._wait_for(*names)
         self._check_place()
         left = surplus.look(self.byre.kernel, PLACE)
-        assert {kind: things for kind, things in left.items() if things} == {}
+        assert_none([name for things in left.values() for name in things], "nothing is left")
 
 
 def main() -> int:
@@ -208,6 +222,12 @@ def main() -> int:
     assert daemon.terminate() == 0
     tool("umount", STATE)
     return 0
+
+
+def hasten_writeback() -> None:
+    """Have the kernel write out what nobody flushed as well, soon and in whatever order."""
+    for name in ("dirty_expire_centisecs", "dirty_writeback_centisecs"):
+        Path("/proc/sys/vm", name).write_text("20\n")
 
 
 def mount_state() -> None:

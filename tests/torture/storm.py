@@ -36,6 +36,7 @@ from tests.kernel.host import MIB, Host, tool
 from tests.torture import story, surplus
 from tests.torture.contents import BLOCK, pattern
 from tests.torture.sessions import Sessions
+from tests.torture.verdict import assert_none, assert_same
 from tests.torture.wishes import NAMES, Wishes
 from tests.torture.writer import Writer
 
@@ -105,7 +106,8 @@ class Storm:
                 for keeper in keepers:
                     keeper.until_it_writes_on()
             self._converge()
-            assert there == [self._host.life_of(name) for name in KEEPERS]
+            now = [self._host.life_of(name) for name in KEEPERS]
+            assert_same(now, there, "a disk in use has the device that it had")
         return self._verdict(sum(keeper.written for keeper in keepers))
 
     @contextlib.contextmanager
@@ -219,7 +221,7 @@ class Storm:
         self._wishes.reap(to_the_end=True)
         with contextlib.suppress(AssertionError):  # the next line says which are not
             until(lambda: not self._wishes.unmet(), "all is as it was asked", timeout_s=SETTLE_S)
-        assert self._wishes.unmet() == []
+        assert_none(self._wishes.unmet(), "every disk is as it was asked")
         self._assert_nothing_is_leaked()
         self._assert_nothing_is_lost()
         assert daemon.terminate() == 0
@@ -229,8 +231,9 @@ class Storm:
         links = self._wishes.links
         place = surplus.Place(root=host.root, prefix=host.prefix, folder=host.folder, links=links)
         with Byre(host.root, read_only=True) as byre:
-            assert surplus.compare(host.kernel, place, byre.log.records()) == []
-        assert host.cli("orphans", "-o", "json").json == []
+            wrong = surplus.compare(host.kernel, place, byre.log.records())
+        assert_none(wrong, "the host is as recorded")
+        assert_same(host.cli("orphans", "-o", "json").json, [], "there are no orphans")
         host.assert_proved()
 
     def _assert_nothing_is_lost(self) -> None:
@@ -268,9 +271,11 @@ class Storm:
     def _assert_explained(self, events: list[Event]) -> None:
         ready = {daemon.pid for daemon in self._daemons if _READY in daemon.output}
         tried = {daemon.pid for daemon in self._daemons}
-        assert story.unexplained_intents(events) == []
-        assert story.untold_starts(events, ready=ready, tried=tried) == []
-        assert story.broken_promises(events, self._wishes.promises) == []
+        assert_none(story.unexplained_intents(events), "every intent is explained")
+        starts = story.untold_starts(events, ready=ready, tried=tried)
+        assert_none(starts, "every start is told of, once")
+        broken = story.broken_promises(events, self._wishes.promises)
+        assert_none(broken, "what was told is in the log")
 
 
 def make_bases(host: Host) -> dict[Path, bytes]:

@@ -1,0 +1,171 @@
+"""Durable appends by many writers at once, against SQLite alone with the same batches and rows.
+
+The bare loop has two plain tables with nothing but a primary key: no hash, no projection, no
+triggers and no index; each batch is one transaction, synced as the log's are. It begins with the
+rows that byre has made, so that making them is byre's cost and not the loop's.
+May be imported by the package only.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from reconciler.bench.plan import Plan
+from reconciler.bench.results import Measured, Series, quantile
+from reconciler.bench.stopwatch import timed_s
+from reconciler.bench.yard import Yard
+from statemachine import payloads
+from statemachine.eventlog import LOG_NAME, EventLog
+from statemachine.events import NewEvent
+from statemachine.machine import State, Trigger
+from statemachine.observed import FileIdentity
+from statemachine.projection import Record
+from statemachine.schema import DISK_COLUMNS, EVENT_COLUMNS
+from statemachine.units import Bytes
+
+_ROUNDS: Final = 3
+_ACTIONS: Final = (
+    "check that /srv/images/base.img is what it was when it was declared",
+    "make the sparse file /var/lib/byre/cow/0123456789abcdef0123456789abcdef-1.cow",
+    "attach the shared read-only loop of /srv/images/base.img",
+    "attach a loop to /var/lib/byre/cow/0123456789abcdef0123456789abcdef-1.cow",
+)
+
+
+def measure(yard: Yard, plan: Plan) -> Mapping[str, Measured]:
+    """Measure both in turn."""
+    rates: dict[str, list[float]] = {"byre": [], "bare sqlite3": []}
+    commits = 0
+    for number in range(_ROUNDS):
+        plan.tell(f"{plan.writers} writers, round {number + 1}")
+        count = plan.writers * plan.appends
+        folder = yard.folder / f"appends-{number}"
+        with EventLog(folder / LOG_NAME, boot_id=secrets.token_hex(16)) as log:
+            batches: list[list[str]] = []
+            first = _declare(log, plan.writers)
+            log.on_commit = lambda moved, to=batches: _note(moved, to)
+            rates["byre"].append(count / timed_s(lambda log=log: _append_all(log, plan)))
+            rows = [event.columns() for event in log.events(after=first)]
+        disks = _disk_rows(folder / LOG_NAME)
+        commits += len(batches)
+        with _bare(folder / "bare.db") as connection:
+            rates["bare sqlite3"].append(
+                count / timed_s(lambda: _write(connection, batches, rows, disks))
+            )
+            connection.close()
+    share = quantile(rates["byre"], 50) / quantile(rates["bare sqlite3"], 50) * 100
+    series = [
+        Series(name=name, unit="events/s", samples=tuple(round(each, 1) for each in found))
+        for name, found in rates.items()
+    ]
+    mean = _ROUNDS * plan.writers * plan.appends / commits
+    note = f"{plan.writers} writers, {mean:.1f} events in a commit"
+    return {"appends": Measured(values={"share": share}, series=tuple(series), notes=(note,))}
+
+
+def _note(moved: Sequence[Record], batches: list[list[str]]) -> None:
+    """Keep which disks a commit moved: each of its events is of another disk here."""
+    batches.append([record.name for record in moved])
+
+
+def _declare(log: EventLog, disks: int) -> int:
+    """Declare a disk for each writer; returns the newest seq."""
+    pin = FileIdentity(device=1, inode=2, size=Bytes(1 << 26), mtime_ns=3)
+    events = []
+    for number in range(disks):
+        spec = {"name": _name(number), "base": "/srv/images/base.img", "state": "live"}
+        declared = payloads.DiskDeclared(
+            id=secrets.token_hex(16), spec=spec, device_name=f"byre-{_name(number)}", base=pin
+        )
+        events.append(_event(number, declared, generation=1))
+    return log.append(events)[-1].seq
+
+
+def _append_all(log: EventLog, plan: Plan) -> None:
+    """Let every writer append its events, one commit after the other each, all at once."""
+    writers = [
+        threading.Thread(target=_append, args=(log, number, plan.appends))
+        for number in range(plan.writers)
+    ]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+
+
+def _append(log: EventLog, number: int, count: int) -> None:
+    started = payloads.TransitionStarted(
+        trigger=Trigger.ATTACH,
+        source=State.ABSENT,
+        target=State.ATTACHED,
+        attempt=1,
+        driver="dm-snapshot",
+        actions=_ACTIONS,
+    )
+    for _ in range(count):
+        log.append([_event(number, started)])
+
+
+def _event(number: int, payload: object, *, generation: int = 0) -> NewEvent:
+    return NewEvent(
+        disk=_name(number),
+        type=payloads.type_of(payload),
+        data=payloads.to_data(payload),
+        actor="bench",
+        generation=generation,
+        correlation_id="0" * 32,
+    )
+
+
+def _name(number: int) -> str:
+    return f"sb-{number}"
+
+
+# --- the bare loop -------------------------------------------------------------------------------
+
+
+def _disk_rows(path: Path) -> dict[str, tuple[object, ...]]:
+    """Return the projection's rows, by name."""
+    with sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True) as connection:
+        query = f"SELECT {', '.join(DISK_COLUMNS)} FROM disks"  # noqa: S608 - constants
+        rows = connection.execute(query).fetchall()
+    connection.close()
+    return {row[DISK_COLUMNS.index("name")]: row for row in rows}
+
+
+def _bare(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    for table, columns, key in (("events", EVENT_COLUMNS, "seq"), ("disks", DISK_COLUMNS, "name")):
+        connection.execute(
+            f"CREATE TABLE {table} ({', '.join(columns)}, PRIMARY KEY ({key})) WITHOUT ROWID"
+        )
+    return connection
+
+
+def _write(
+    connection: sqlite3.Connection,
+    batches: Sequence[Sequence[str]],
+    rows: Sequence[tuple[object, ...]],
+    disks: Mapping[str, tuple[object, ...]],
+) -> None:
+    """Write the same rows in the same transactions."""
+    events = _insert("events", len(EVENT_COLUMNS))
+    records = _insert("disks", len(DISK_COLUMNS))
+    done = 0
+    for names in batches:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.executemany(events, rows[done : done + len(names)])
+        connection.executemany(records, [disks[name] for name in names])
+        connection.execute("COMMIT")
+        done += len(names)
+
+
+def _insert(table: str, columns: int) -> str:
+    return f"INSERT OR REPLACE INTO {table} VALUES ({', '.join('?' * columns)})"

@@ -1,0 +1,59 @@
+"""The catalogue: every row of the bench, what it needs of a host, and which measurement gives it.
+
+May be imported by the package, by cli and tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import attrs
+
+from reconciler.bench import appends, crowd, life, programs, simulated, start
+from reconciler.bench.plan import Plan
+from reconciler.bench.results import Measured
+from reconciler.bench.yard import Yard
+from reconciler.kernel.port import Kernel
+
+Measurement = Callable[[Yard, Plan], Mapping[str, Measured]]
+
+
+@attrs.frozen(kw_only=True)
+class Row:
+    """One row: what it is about, and how it is measured."""
+
+    title: str
+    measure: Measurement
+    needs_devices: bool = True
+    """Whether it needs device-mapper, loop devices and the programs that others use."""
+
+
+ROWS: Final[dict[str, Row]] = {
+    "create": Row(title="one disk, declared → live", measure=life.measure),
+    "pause": Row(title="live → paused", measure=life.measure),
+    "restore": Row(title="paused → live", measure=life.measure),
+    "heal": Row(title="device removed by hand → live again", measure=life.measure),
+    "remove": Row(title="live → removed", measure=life.measure),
+    "apply": Row(title="many disks in one apply, until all are live", measure=crowd.measure_apply),
+    "scale": Row(title="one disk more, among many live ones", measure=crowd.measure),
+    "resync": Row(title="full resync of many converged disks", measure=crowd.measure),
+    "idle": Row(title="many live disks, nothing happening", measure=crowd.measure),
+    "appends": Row(
+        title="durable appends by many writers", measure=appends.measure, needs_devices=False
+    ),
+    "sim": Row(
+        title="many disks on a simulated kernel", measure=simulated.measure, needs_devices=False
+    ),
+    "get": Row(title="`byre get`, whole process", measure=start.measure, needs_devices=False),
+}
+"""Every row by its name, in the order of the table."""
+
+
+def why_not(row: Row, kernel: Kernel) -> str:
+    """Say why a row cannot be measured on this host; "" if it can."""
+    if not row.needs_devices:
+        return ""
+    able = kernel.capabilities()
+    missing = [name for name in ("losetup", "dmsetup") if programs.find(name) is None]
+    return able.dm or able.loop or (f"{missing[0]} is not installed" if missing else "")

@@ -1,0 +1,167 @@
+"""Many disks on the kernel in memory: what byre itself costs, without a kernel and without udev.
+
+The whole reconciler is at work, in this process: the daemon with its queue and its workers, on a
+real log. The simulated host's own work is part of the CPU time, as it cannot be taken out; of the
+memory it can be, and is. May be imported by the package and tests.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import io
+import threading
+import time
+import tracemalloc
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from reconciler.api import Byre
+from reconciler.bench.plan import Plan
+from reconciler.bench.results import BenchFailed, Measured, Series, quantile
+from reconciler.bench.stopwatch import own_thread_cpu_s, until, until_quiet
+from reconciler.bench.yard import Yard
+from reconciler.config import Settings
+from reconciler.daemon import Daemon
+from reconciler.kernel.sim import SimKernel
+from reconciler.logs import LogFormat, configure
+from reconciler.outcome import is_there
+from reconciler.specs import Sourced
+from statemachine.events import EventType
+from statemachine.spec import parse
+from statemachine.units import Bytes
+
+BASE: Final = Path("/srv/base.img")
+_BASE_BYTES: Final = Bytes(1 << 20)
+_TRANSITIONS: Final = 2
+"""A disk is attached, then made live."""
+_RESYNCS: Final = 3
+_RESYNC_S: Final = 86_400.0
+_MEMORY_SHARE: Final = 5
+"""Memory is measured on this fraction of the disks: to trace allocations takes long."""
+
+
+class Simulation:
+    """A reconciler at work in a thread of this process, on a simulated host."""
+
+    def __init__(self, byre: Byre, kernel: SimKernel) -> None:
+        self.byre = byre
+        self._kernel = kernel
+        self._daemon = Daemon(byre)
+        self._thread = threading.Thread(target=self._daemon.run, name="byre-bench", daemon=True)
+
+    def start(self) -> None:
+        """Start the reconciler and wait until it is at work and at rest."""
+        self._thread.start()
+        until(self._has_started, "the reconciler is at work")
+        until_quiet(self.cpu_s)
+
+    def stop(self) -> None:
+        """End it, after what is in flight."""
+        self._daemon.stop("the bench is over")
+        self._thread.join()
+
+    def cpu_s(self) -> float:
+        """Return the CPU time of this process but for the calling thread's, which watches."""
+        return time.process_time() - own_thread_cpu_s()
+
+    def bring_live(self, disks: int) -> tuple[float, float]:
+        """Declare disks and wait until all are live.
+
+        Returns:
+            The CPU time of the declaration and of the reconciler, each for all disks.
+        """
+        names = [f"sb-{number}" for number in range(disks)]
+        specs = parse(
+            {"disk": [{"name": name, "base": str(BASE)} for name in names]},
+            source="the bench",
+            folder=Path("/"),
+        )
+        before_s, own_s = self.cpu_s(), own_thread_cpu_s()
+        self.byre.apply([Sourced("the bench", spec) for spec in specs], reason="byre bench")
+        declared_s = own_thread_cpu_s() - own_s
+        until_quiet(self.cpu_s)
+        spent_s = self.cpu_s() - before_s
+        missing = [record.name for record in self.byre.log.records() if not is_there(record)]
+        if missing:
+            raise BenchFailed(f"{len(missing)} simulated disks are not live, {missing[0]} first")
+        return declared_s, spent_s
+
+    def resync_s(self) -> float:
+        """Have everything looked at; returns the CPU time that took."""
+        self._daemon.reload()
+        return until_quiet(self.cpu_s).cpu_s
+
+    def forget_trace(self) -> None:
+        """Have the simulated kernel forget which calls there were."""
+        self._kernel.faults.clear()
+
+    def _has_started(self) -> bool:
+        if not self._thread.is_alive():
+            raise BenchFailed("the reconciler ended")
+        return any(e.type == EventType.RECONCILER_STARTED for e in self.byre.log.events())
+
+
+@contextlib.contextmanager
+def simulation(root: Path) -> Iterator[Simulation]:
+    """Have a reconciler at work on a new root for the length of a `with` block."""
+    kernel = SimKernel()
+    kernel.make_file(BASE, _BASE_BYTES, b"base")
+    before = structlog.get_config()
+    configure(LogFormat.TEXT, stream=io.StringIO())
+    try:
+        settings = Settings(resync_s=_RESYNC_S)
+        with Byre(root, kernel=kernel, settings=settings, reserve_bytes=0) as byre:
+            made = Simulation(byre, kernel)
+            made.start()
+            try:
+                yield made
+            finally:
+                made.stop()
+    finally:
+        structlog.configure(**before)
+
+
+def measure(yard: Yard, plan: Plan) -> Mapping[str, Measured]:
+    """Measure the CPU time of transitions and of a resync, and the memory of a disk."""
+    disks = plan.simulated
+    plan.tell(f"{disks} simulated disks")
+    with simulation(yard.folder / "sim") as simulated:
+        declared_s, moved_s = simulated.bring_live(disks)
+        resyncs = [simulated.resync_s() / disks for _ in range(_RESYNCS)]
+    plan.tell(f"the memory of {disks // _MEMORY_SHARE} simulated disks")
+    costs = {
+        "a declaration, CPU": [declared_s / disks],
+        "a transition, CPU": [moved_s / disks / _TRANSITIONS],
+        "a look in a resync, CPU": resyncs,
+    }
+    values = {
+        "transition": moved_s / disks / _TRANSITIONS * 1e3,
+        "resync": quantile(resyncs, 50) * 1e6,
+        "memory": _memory_bytes(yard, disks // _MEMORY_SHARE) / 1e3,
+    }
+    series = [
+        Series(name=name, unit="µs", samples=tuple(round(each * 1e6, 3) for each in found))
+        for name, found in costs.items()
+    ]
+    note = f"{disks} disks, the simulated host's own CPU time included"
+    return {"sim": Measured(values=values, series=tuple(series), notes=(note,))}
+
+
+def _memory_bytes(yard: Yard, disks: int) -> float:
+    """Return what one live disk takes in a reconciler, without the simulated host's part."""
+    not_the_host = tracemalloc.Filter(inclusive=False, filename_pattern="*kernel*sim*")
+    with simulation(yard.folder / "memory") as simulated:
+        gc.collect()
+        tracemalloc.start()
+        try:
+            simulated.bring_live(disks)
+            simulated.forget_trace()
+            gc.collect()
+            snapshot = tracemalloc.take_snapshot().filter_traces([not_the_host])
+        finally:
+            tracemalloc.stop()
+    return sum(each.size for each in snapshot.traces) / disks
