@@ -6,6 +6,7 @@ export PATH := justfile_directory() / ".venv/bin:" + env("PATH")
 coverage := justfile_directory() / ".cache/coverage"
 export COVERAGE_FILE := coverage / ".coverage"
 out := justfile_directory() / ".cache/vm/out"
+bench := justfile_directory() / ".cache/vm/bench"
 vm := "python -m tests.kernel.vm"
 
 # List the recipes
@@ -62,6 +63,16 @@ coverage:
 # Fuzz every reader for a while each, one after the other:  just fuzz 300 store events
 fuzz SECONDS="60" *TARGETS:
     python -m tests.fuzz --seconds "$@"
+
+# Measure what docs/explanation/performance.md tells: devices in the VM, the rest on this host
+bench *ARGS:
+    rm -rf "{{bench}}" && mkdir -p "{{bench}}"
+    {{vm}} --timeout 7200 --out "{{bench}}" -- sh -c 'byre bench "$@" -o json >"$BYRE_VM_OUT/vm.json"' \
+        bench create pause restore heal remove apply scale resync idle --where "in the VM" "$@"
+    byre bench appends sim get --where "on the host" "$@" --with "{{bench}}/vm.json" \
+        --plots docs/explanation/performance -o json >"{{bench}}/both.json"
+    cp "{{bench}}/both.json" docs/explanation/performance.json
+    python docs/generate.py
 
 # Write the generated pages anew
 docs:

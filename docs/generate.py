@@ -24,6 +24,7 @@ from docs import parts  # noqa: E402 - a script's own folder is not the reposito
 
 PAGES: Final[dict[str, tuple[str, ...]]] = {
     "docs/explanation/architecture.md": ("layers",),
+    "docs/explanation/performance.md": ("figures",),
     "docs/reference/commands.md": ("commands",),
     "docs/reference/conditions-and-exit-codes.md": ("errors", "errnos"),
     "docs/reference/events.md": ("events", "types"),

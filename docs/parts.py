@@ -325,6 +325,17 @@ def _about(module: str) -> str:
     return text.split("\n\n", maxsplit=1)[0].replace("\n", " ")
 
 
+# --- figures -------------------------------------------------------------------------------------
+
+
+def figures() -> str:
+    """Tabulate what `just bench` measured last; nobody edits its figures by hand."""
+    from reconciler.bench import page, results  # noqa: PLC0415
+
+    data = REPOSITORY / "docs/explanation/performance.json"
+    return page.markdown(results.from_json(data.read_text(encoding="utf-8"), source=data.name))
+
+
 # --- helpers -------------------------------------------------------------------------------------
 
 
@@ -347,6 +358,7 @@ MAKERS: Final[dict[str, Callable[[], str]]] = {
     "errnos": errnos,
     "errors": errors,
     "events": events,
+    "figures": figures,
     "guards": guards,
     "layers": layers,
     "tables": tables,

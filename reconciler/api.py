@@ -31,7 +31,7 @@ from reconciler.drivers.port import View
 from reconciler.kernel.port import Kernel
 from reconciler.lock import RootLock
 from reconciler.outcome import Waited, failed_for_good, is_gone, is_there, not_seen
-from reconciler.reconcile import Reconciler
+from reconciler.reconcile import Reconciler, Settled
 from reconciler.requester import this_process
 from reconciler.specs import Sourced
 from reconciler.watch.follow import LogFollower
@@ -253,6 +253,8 @@ class _Waiting:
         self._byre = byre
         self._names = names
         self._give_up_s = byre.clock.monotonic_s() + timeout_s
+        self._unseen_yet: set[str] = set()
+        """What this process works on and could not look at; what the log says is not enough."""
 
     def run(self) -> list[Waited]:
         with LogFollower(self._byre.log.path) as follower:
@@ -267,9 +269,8 @@ class _Waiting:
 
     def work(self, reconciler: Reconciler) -> list[Waited]:
         """Look at all of them, whether they seem to be there or not; the lock is held."""
-        seen = self._drive(reconciler, self._names)
-        records = map(self._byre.get, self._names)
-        return [self._answer(r) if r.name in seen else not_seen(r) for r in records]
+        self._drive(reconciler, self._names)
+        return [self._answer(self._byre.get(name)) for name in self._names]
 
     def _left_s(self) -> float:
         return self._give_up_s - self._byre.clock.monotonic_s()
@@ -307,23 +308,22 @@ class _Waiting:
             byre.lock.release()
         return True
 
-    def _drive(self, reconciler: Reconciler, names: list[str]) -> set[str]:
-        """Work on disks until none is due any more; returns those that could be looked at."""
-        byre, tried = self._byre, set[str]()
+    def _drive(self, reconciler: Reconciler, names: list[str]) -> None:
         if not names:
-            return tried
+            return
+        byre, self._unseen_yet = self._byre, set(names)
         queue: WorkQueue[str] = WorkQueue(byre.clock)
         workers = Workers(
             queue,
             reconciler.reconcile,
             min(int(byre.settings.workers), len(names)),
-            settled=lambda name, _how: tried.add(name),
+            settled=self._note_look,
         )
         for name in names:
             queue.add(name)
         workers.start()
         try:
-            while (left_s := self._left_s()) > 0 and self._is_due(names, tried):
+            while (left_s := self._left_s()) > 0 and self._is_due():
                 queue.wait_idle(min(left_s, FOLLOW_S))
                 byre.clock.sleep_s(min(left_s, IDLE_S))
                 if workers.damage is not None:
@@ -331,15 +331,20 @@ class _Waiting:
         finally:
             queue.shut_down(drain=False)
             workers.join()
-        return tried
 
-    def _is_due(self, names: list[str], tried: set[str]) -> bool:
+    def _note_look(self, name: str, how: Settled) -> None:
+        if how.was_seen:
+            self._unseen_yet.discard(name)
+
+    def _is_due(self) -> bool:
         """Tell whether a disk may still get there; old failures count once tried again."""
-        if len(tried) < len(names):
+        if self._unseen_yet:
             return True
         return not all(map(failed_for_good, self._missing()))
 
     def _answer(self, record: Record) -> Waited:
+        if record.name in self._unseen_yet:
+            return not_seen(record)
         if is_there(record):
             return Waited(record=record, exit_code=0)
         failed = failed_for_good(record)

@@ -58,6 +58,8 @@ class Settled:
 
     again_s: float | None
     why: str
+    was_seen: bool = True
+    """Whether the disk could be looked at."""
     held: busy.Held | None = None
     """Whom it waits for, when it is in use: whose letting go is worth another look."""
 

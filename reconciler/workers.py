@@ -90,10 +90,10 @@ class Workers:
             return
         except ByreError as error:
             self._log.error("pass failed", disk=name, error=error.message, hint=error.hint)
-            how = Settled(again_s=AFTER_ERROR_S, why=error.message)
+            how = Settled(again_s=AFTER_ERROR_S, why=error.message, was_seen=False)
         except Exception as error:  # noqa: BLE001 - the barrier around one disk's pass
             self._log.exception("pass failed by a mistake in byre", disk=name)
-            how = Settled(again_s=AFTER_ERROR_S, why=repr(error))
+            how = Settled(again_s=AFTER_ERROR_S, why=repr(error), was_seen=False)
         if how.again_s is not None:
             self._queue.add_after(name, how.again_s)
         self._settled(name, how)

@@ -8,12 +8,15 @@ May be imported by the package only.
 
 from __future__ import annotations
 
+import functools
 import secrets
 import sqlite3
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
+
+import attrs
 
 from reconciler.bench.plan import Plan
 from reconciler.bench.results import Measured, Series, quantile
@@ -29,6 +32,8 @@ from statemachine.schema import DISK_COLUMNS, EVENT_COLUMNS
 from statemachine.units import Bytes
 
 _ROUNDS: Final = 3
+_BYRE: Final = "byre"
+_BARE: Final = "bare sqlite3"
 _ACTIONS: Final = (
     "check that /srv/images/base.img is what it was when it was declared",
     "make the sparse file /var/lib/byre/cow/0123456789abcdef0123456789abcdef-1.cow",
@@ -39,36 +44,48 @@ _ACTIONS: Final = (
 
 def measure(yard: Yard, plan: Plan) -> Mapping[str, Measured]:
     """Measure both in turn."""
-    rates: dict[str, list[float]] = {"byre": [], "bare sqlite3": []}
-    commits = 0
+    rounds = []
     for number in range(_ROUNDS):
         plan.tell(f"{plan.writers} writers, round {number + 1}")
-        count = plan.writers * plan.appends
-        folder = yard.folder / f"appends-{number}"
-        with EventLog(folder / LOG_NAME, boot_id=secrets.token_hex(16)) as log:
-            batches: list[list[str]] = []
-            first = _declare(log, plan.writers)
-            log.on_commit = lambda moved, to=batches: _note(moved, to)
-            rates["byre"].append(count / timed_s(lambda log=log: _append_all(log, plan)))
-            rows = [event.columns() for event in log.events(after=first)]
-        disks = _disk_rows(folder / LOG_NAME)
-        commits += len(batches)
-        with _bare(folder / "bare.db") as connection:
-            rates["bare sqlite3"].append(
-                count / timed_s(lambda: _write(connection, batches, rows, disks))
-            )
-            connection.close()
-    share = quantile(rates["byre"], 50) / quantile(rates["bare sqlite3"], 50) * 100
+        rounds.append(_round(yard.folder / f"appends-{number}", plan))
+    rates = {name: [each.rates[name] for each in rounds] for name in (_BYRE, _BARE)}
+    share = quantile(rates[_BYRE], 50) / quantile(rates[_BARE], 50) * 100
     series = [
         Series(name=name, unit="events/s", samples=tuple(round(each, 1) for each in found))
         for name, found in rates.items()
     ]
-    mean = _ROUNDS * plan.writers * plan.appends / commits
+    mean = _ROUNDS * plan.writers * plan.appends / sum(each.commits for each in rounds)
     note = f"{plan.writers} writers, {mean:.1f} events in a commit"
     return {"appends": Measured(values={"share": share}, series=tuple(series), notes=(note,))}
 
 
-def _note(moved: Sequence[Record], batches: list[list[str]]) -> None:
+@attrs.frozen(kw_only=True)
+class _Round:
+    """What one round gave: events a second of each, and the commits that byre made."""
+
+    rates: Mapping[str, float]
+    commits: int
+
+
+def _round(folder: Path, plan: Plan) -> _Round:
+    batches: list[list[str]] = []
+    with EventLog(folder / LOG_NAME, boot_id=secrets.token_hex(16)) as log:
+        first = _declare(log, plan.writers)
+        log.on_commit = functools.partial(_note, batches)
+        took_s = timed_s(functools.partial(_append_all, log, plan))
+        rows = [event.columns() for event in log.events(after=first)]
+    disks = _disk_rows(folder / LOG_NAME)
+    connection = _bare(folder / "bare.db")
+    try:
+        bare_s = timed_s(functools.partial(_write, connection, batches, rows, disks))
+    finally:
+        connection.close()
+    return _Round(
+        rates={_BYRE: len(rows) / took_s, _BARE: len(rows) / bare_s}, commits=len(batches)
+    )
+
+
+def _note(batches: list[list[str]], moved: Sequence[Record]) -> None:
     """Keep which disks a commit moved: each of its events is of another disk here."""
     batches.append([record.name for record in moved])
 
@@ -129,13 +146,14 @@ def _name(number: int) -> str:
 # --- the bare loop -------------------------------------------------------------------------------
 
 
-def _disk_rows(path: Path) -> dict[str, tuple[object, ...]]:
+def _disk_rows(path: Path) -> dict[str, list[object]]:
     """Return the projection's rows, by name."""
-    with sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True) as connection:
-        query = f"SELECT {', '.join(DISK_COLUMNS)} FROM disks"  # noqa: S608 - constants
-        rows = connection.execute(query).fetchall()
-    connection.close()
-    return {row[DISK_COLUMNS.index("name")]: row for row in rows}
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+    try:
+        query = f"SELECT name, {', '.join(DISK_COLUMNS)} FROM disks"  # noqa: S608 - constants
+        return {name: row for name, *row in connection.execute(query)}
+    finally:
+        connection.close()
 
 
 def _bare(path: Path) -> sqlite3.Connection:
@@ -153,7 +171,7 @@ def _write(
     connection: sqlite3.Connection,
     batches: Sequence[Sequence[str]],
     rows: Sequence[tuple[object, ...]],
-    disks: Mapping[str, tuple[object, ...]],
+    disks: Mapping[str, list[object]],
 ) -> None:
     """Write the same rows in the same transactions."""
     events = _insert("events", len(EVENT_COLUMNS))
@@ -168,4 +186,5 @@ def _write(
 
 
 def _insert(table: str, columns: int) -> str:
-    return f"INSERT OR REPLACE INTO {table} VALUES ({', '.join('?' * columns)})"
+    places = ", ".join("?" * columns)
+    return f"INSERT OR REPLACE INTO {table} VALUES ({places})"  # noqa: S608 - constants

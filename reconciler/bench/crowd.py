@@ -5,6 +5,7 @@ May be imported by the package only.
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -39,7 +40,7 @@ def measure_apply(yard: Yard, plan: Plan) -> Mapping[str, Measured]:
         plan.tell(f"{plan.at_once} disks at once, round {number + 1}")
         disks = [f"many-{number}-{disk}" for disk in range(plan.at_once)]
         yard.settle()
-        took_s = timed_s(lambda disks=disks: tended.create_all(disks))
+        took_s = timed_s(functools.partial(tended.create_all, disks))
         rates["byre"].append(len(disks) / took_s)
         tended.remove_all(disks)
         yard.settle()
@@ -124,9 +125,7 @@ def _one_more(yard: Yard, plan: Plan, contestants: Sequence[Contestant]) -> dict
         for contestant in contestants:
             yard.settle()
             disk = f"more-{number}"
-            samples[contestant.name].append(
-                timed_s(lambda contestant=contestant, disk=disk: contestant.create(disk))
-            )
+            samples[contestant.name].append(timed_s(functools.partial(contestant.create, disk)))
             yard.settle()
             contestant.remove(disk)
     return samples

@@ -6,6 +6,7 @@ comes first changes with each round. May be imported by the package only.
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Final
@@ -48,7 +49,7 @@ def _live(yard: Yard, contestant: Contestant, disk: str, samples: Samples) -> No
             samples["heal"][contestant.name].append(contestant.heal_s(disk))
             yard.settle()
         change = getattr(contestant, step)
-        samples[step][contestant.name].append(timed_s(lambda change=change: change(disk)))
+        samples[step][contestant.name].append(timed_s(functools.partial(change, disk)))
         if isinstance(contestant, Tended):
             samples[step][_BY_THE_LOG].append(contestant.by_the_log_s(disk))
 

@@ -11,7 +11,6 @@ import contextlib
 import gc
 import io
 import threading
-import time
 import tracemalloc
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -22,7 +21,7 @@ import structlog
 from reconciler.api import Byre
 from reconciler.bench.plan import Plan
 from reconciler.bench.results import BenchFailed, Measured, Series, quantile
-from reconciler.bench.stopwatch import own_thread_cpu_s, until, until_quiet
+from reconciler.bench.stopwatch import others_cpu_s, own_thread_cpu_s, until, until_quiet
 from reconciler.bench.yard import Yard
 from reconciler.config import Settings
 from reconciler.daemon import Daemon
@@ -66,7 +65,7 @@ class Simulation:
 
     def cpu_s(self) -> float:
         """Return the CPU time of this process but for the calling thread's, which watches."""
-        return time.process_time() - own_thread_cpu_s()
+        return others_cpu_s()
 
     def bring_live(self, disks: int) -> tuple[float, float]:
         """Declare disks and wait until all are live.

@@ -5,6 +5,7 @@ May be imported by the package only.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Final
 
@@ -32,7 +33,7 @@ def measure(yard: Yard, plan: Plan) -> Mapping[str, Measured]:
     samples: dict[str, list[float]] = {name: [] for name in commands}
     for number in range(plan.rounds + 1):
         for name, words in commands.items():
-            took_s = timed_s(lambda words=words: programs.run_unheard(words))
+            took_s = timed_s(functools.partial(programs.run_unheard, words))
             if number:  # the first one reads what the others find in memory
                 samples[name].append(took_s)
     value = quantile(samples["byre get"], 50) / quantile(samples["imports"], 50)

@@ -45,6 +45,11 @@ def own_thread_cpu_s() -> float:
     return time.thread_time()
 
 
+def others_cpu_s() -> float:
+    """Return the CPU time that all threads of this process but the calling one have used."""
+    return time.process_time() - time.thread_time()
+
+
 def sleep_s(duration_s: float) -> None:
     """Do nothing for a while."""
     time.sleep(duration_s)

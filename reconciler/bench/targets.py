@@ -1,7 +1,7 @@
 """What each row of the bench is held to. Pure; may be imported by the package and tests.
 
-The figures are those of issue 4: ratios within one run on one machine, but for the shares of a core,
-the CPU time and the memory of a disk.
+All are ratios within one run on one machine, but for the share of a core, the CPU time and the
+memory of a disk.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Target:
     at_least: bool = False
 
     def __str__(self) -> str:
-        """Return it as a person would say it: "at most 2.5 × the floor"."""
+        """Return it as a person would say it: "at most 2.5 times the floor"."""
         return f"{'at least' if self.at_least else 'at most'} {self.say(self.bound)}"
 
     def say(self, value: float) -> str:
@@ -40,7 +40,7 @@ def _faster(bound: float, than: str = "exec") -> Target:
 
 
 def _floor(bound: float) -> Target:
-    return Target(key="floor", words="{} × the floor", bound=bound)
+    return Target(key="floor", words="{} times the floor", bound=bound)
 
 
 _NO_BYTES: Final = Target(key="bytes", words="{} bytes written", bound=0)
@@ -49,12 +49,12 @@ TARGETS: Final[dict[str, tuple[Target, ...]]] = {
     "create": (_faster(15), _floor(2.5)),
     "pause": (_faster(4), _floor(1.5)),
     "restore": (_faster(15),),
-    "heal": (Target(key="create", words="{} × a creation", bound=3),),
+    "heal": (Target(key="create", words="{} times a creation", bound=3),),
     "remove": (_faster(4), _floor(1.5)),
-    "apply": (Target(key="exec", words="{} × the throughput of exec", bound=6, at_least=True),),
-    "scale": (Target(key="few", words="{} × the cost among a tenth of them", bound=1.25),),
+    "apply": (Target(key="exec", words="{} times the throughput of exec", bound=6, at_least=True),),
+    "scale": (Target(key="few", words="{} times the cost among a tenth of them", bound=1.25),),
     "resync": (
-        Target(key="programs", words="{} × `losetup -l` and `dmsetup table`", bound=1.5),
+        Target(key="programs", words="{} times `losetup -l` and `dmsetup table`", bound=1.5),
         Target(key="events", words="{} events", bound=0),
         _NO_BYTES,
     ),
@@ -65,6 +65,6 @@ TARGETS: Final[dict[str, tuple[Target, ...]]] = {
         Target(key="resync", words="{} µs of CPU a disk for a resync", bound=50),
         Target(key="memory", words="{} KB of memory a disk", bound=15),
     ),
-    "get": (Target(key="imports", words="{} × the bare imports", bound=2.5),),
+    "get": (Target(key="imports", words="{} times the bare imports", bound=2.5),),
 }
 """The targets of each row, by its name."""

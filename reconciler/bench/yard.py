@@ -8,6 +8,7 @@ something. May be imported by the package and tests.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import secrets
 import shutil
@@ -72,7 +73,7 @@ class Yard:
         for line in self.kernel.dm_names():
             if line.name.startswith(self.prefix):
                 with contextlib.suppress(ByreError):
-                    insist(lambda line=line: self.kernel.dm_remove(line.name, line.uuid))
+                    insist(functools.partial(self.kernel.dm_remove, line.name, line.uuid))
         mapper = Path("/dev/mapper")
         for name in self.kernel.list_folder(mapper):
             if name.startswith(self.prefix):
@@ -85,7 +86,7 @@ class Yard:
             for loop in self.kernel.loops():
                 if loop.backing_path.startswith(f"{self.folder}/"):
                     with contextlib.suppress(ByreError):
-                        insist(lambda loop=loop: self.kernel.loop_detach(loop))
+                        insist(functools.partial(self.kernel.loop_detach, loop))
 
 
 @contextlib.contextmanager

@@ -54,7 +54,7 @@ def crash_in_a_call(world: World, model: Model) -> str | None:
     faults = world.kernel.faults
     faults.crash_at_call(faults.calls + ahead, when=when)
     model.count("crash at a call")
-    return f"the process will die {when} its {ahead}th call from now"
+    return f"the process will die {when} call {ahead} from now"
 
 
 def crash_in_a_commit(world: World, model: Model) -> str | None:

@@ -42,6 +42,7 @@ _COMMANDS: Final[dict[str, str]] = {
     "orphans": "orphaned",
     "doctor": "doctoring",
     "demo": "demonstrating",
+    "bench": "benching",
     "chaos": "chaotic",
     "completion": "completing",
 }

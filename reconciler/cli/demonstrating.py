@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import signal
-import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 
 import click
 
 from reconciler.cli import options, say
+from reconciler.cli.interrupting import ended_by_signals
 from reconciler.cli.telling import what
 from reconciler.demo import Options, Teller, demonstrate
 from statemachine.events import Event
@@ -35,7 +32,7 @@ def demo_command(*, keep: bool, driver: str, without_loops: bool) -> None:
     began = time.monotonic()
     chosen = Options(driver=DriverChoice(driver), without_loops=without_loops, keep=keep)
     folder = Path(tempfile.mkdtemp(prefix="byre-demo-"))
-    with _ended_by_signals():
+    with ended_by_signals():
         demonstrate(folder, _Terminal(), chosen)
     say.person(f"\nEvery check held, in {time.monotonic() - began:.1f} s.")
     if keep:
@@ -65,21 +62,3 @@ class _Terminal(Teller):
             (str(e.seq), f"+{(e.at - first) / 1e9:.2f} s", e.type, what(e), e.actor) for e in events
         ]
         say.table(("SEQ", "TIME", "EVENT", "WHAT", "ACTOR"), rows)
-
-
-@contextlib.contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """Let SIGTERM end the demonstration as Ctrl-C does, and neither of them its cleaning up."""
-
-    def end(number: int, _frame: FrameType | None) -> None:
-        for each in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(each, signal.SIG_IGN)
-        say.error(f"ended by {signal.Signals(number).name}; cleaning up")
-        sys.exit(128 + number)
-
-    before = {each: signal.signal(each, end) for each in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)

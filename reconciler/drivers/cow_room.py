@@ -1,6 +1,6 @@
 """How large a CoW file must be, how large it begins, how far and when it is grown. Pure.
 
-May be imported by the dm-snapshot driver, its appraisal, and protect.
+May be imported by the dm-snapshot driver, its appraisal, protect and bench.
 """
 
 from __future__ import annotations

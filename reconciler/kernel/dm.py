@@ -6,7 +6,7 @@ is given and nobody waits for udev (facts 4 to 6). No policy: what a device is f
 is ours, is decided above; `linux` checks the UUID before a removal.
 
 Privilege: CAP_SYS_ADMIN for everything, also for looking.
-Raises OSError; may be imported by `linux` and by `reconciler.watch` (for `EventPoll`).
+Raises OSError; may be imported by `linux`, `bench` and `reconciler.watch` (for `EventPoll`).
 """
 
 from __future__ import annotations

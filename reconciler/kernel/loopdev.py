@@ -14,7 +14,7 @@ A change opens the device, checks what it is on, and acts, all through one descr
 is open the kernel lets nobody bind the number to something else. All descriptors but the one
 that attaches are read-only, as closing a written one makes udev look at the device again.
 What this module does not do: it scans no partitions and never asks udev.
-Privilege: access to the nodes. May be imported by `linux` and tests.
+Privilege: access to the nodes. May be imported by `linux`, `bench` and tests.
 """
 
 from __future__ import annotations

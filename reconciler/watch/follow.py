@@ -7,7 +7,7 @@ then wait, and read and wait again.
 What this module does not do: it opens no database, and it looks at no content. Reading the log by
 SQLite makes and deletes `byre.db-wal` without writing to it; that alone is no change, or a reader
 would wake itself for ever.
-May be imported by cli, daemon and reconcile. Needs no privilege but reading the root folder.
+May be imported by the API, bench and cli. Needs no privilege but reading the root folder.
 """
 
 from __future__ import annotations

@@ -44,7 +44,8 @@ def test_a_base_loop_detached_by_hand_while_in_use_is_taken_back_for_the_next_di
     host.live("sb-1", base)
     [loop] = host.loops_on(base)
     tool("losetup", "-d", loop.path)
-    assert [True] == [each.autoclear for each in host.loops_on(base)]
+    [by_hand] = host.loops_on(base)
+    assert by_hand.autoclear
     host.live("sb-2", base)
     assert [loop] == host.loops_on(base)
     host.cli("pause", "sb-1", "sb-2", "--wait")

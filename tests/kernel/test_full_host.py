@@ -84,7 +84,7 @@ def health(host: Host) -> SnapshotHealth:
 
 def test_a_guest_on_a_full_host_is_stalled_and_goes_on(small: Host, pattern: Path) -> None:
     host = small
-    host.cli.fork("run")
+    host.cli.daemon()
     device = host.live("sb-1", host.make_file("base", BASE_BYTES))
     with guest(pattern, device) as writer:
         until(lambda: host.record("sb-1").frozen is not None, "it is frozen", timeout_s=WAIT_S)
@@ -134,7 +134,7 @@ def test_the_same_without_the_guard_ends_invalid(small: Host, pattern: Path) -> 
 def test_a_small_cow_is_grown_under_the_device_that_a_guest_has_open(
     host: Host, pattern: Path
 ) -> None:
-    host.cli.fork("run")
+    host.cli.daemon()
     device = host.live("sb-1", host.make_file("base", WRITTEN), "--cow-size", "4MiB")
     number = live_device(host).device
     guest_handle = host.open(device, write=True)
@@ -156,7 +156,7 @@ def test_a_small_cow_is_grown_under_the_device_that_a_guest_has_open(
 
 
 def test_a_cow_at_its_bound_is_frozen_until_the_bound_is_raised(host: Host, pattern: Path) -> None:
-    host.cli.fork("run")
+    host.cli.daemon()
     base = host.make_file("base", WRITTEN)
     device = host.live("sb-1", base, "--cow-size", "4MiB", "--cow-max", "12MiB")
     with guest(pattern, device) as writer:
@@ -171,7 +171,7 @@ def test_a_cow_at_its_bound_is_frozen_until_the_bound_is_raised(host: Host, patt
 
 def test_a_lost_snapshot_is_faulted_at_once(host: Host) -> None:
     """Its CoW is cut short behind the reconciler's back; the next exception finds no room."""
-    daemon = host.cli.fork("run")
+    daemon = host.cli.daemon()
     device = host.live("sb-1", host.make_file("base", 8 * MIB))
     daemon.signal(signal.SIGSTOP)
     [cow] = (host.root / "cow").iterdir()

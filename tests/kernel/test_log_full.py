@@ -69,8 +69,10 @@ def root_on(host: Host, disk: LogDisk) -> Iterator[Path]:
         at.chmod(0o700)
         host.root = at
         host.cli = Cli(at, host.prefix)
-        yield at
-        host.cli.end_children()
+        try:
+            yield at
+        finally:
+            host.cli.end_children()
 
 
 def take_all_room(at: Path) -> None:
@@ -87,6 +89,11 @@ def make_room(at: Path) -> None:
         (at / name).unlink()
 
 
+def append_until_refused(log: EventLog, size: int) -> None:
+    for _ in range(1000):
+        log.append([host_event("x" * size)])
+
+
 # --- no room --------------------------------------------------------------------------------------
 
 
@@ -99,10 +106,10 @@ def test_a_log_without_room_uses_its_reserve_then_refuses_then_goes_on(host: Hos
         take_all_room(at)
         host.cli("create", "sb-2", "--base", host.make_ext4("other.ext4"), "--desired", "paused")
         with EventLog(host.root / "byre.db", reserve_bytes=RESERVE_BYTES) as log:
-            acknowledged = 0
-            with contextlib.suppress(LogUnavailable):
-                for _ in range(1000):
-                    acknowledged = log.append([host_event("x" * 200_000)])[-1].seq
+            for size in (200_000, 4_000, 1):  # in the end there is no room for the smallest one
+                with pytest.raises(LogUnavailable):
+                    append_until_refused(log, size)
+            acknowledged = log.last_seq()
             assert not reserve.exists()
         refused = host.cli("pause", "sb-1", expect=1)
         assert "full" in refused.err

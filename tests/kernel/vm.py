@@ -126,7 +126,7 @@ def run_in_vm(
         script = base / "guest.sh"
         script.write_text(guest_script(command, out=out, share=base / "share"))
         machine = virtme_command(base, kernel, script, qemu_options)
-        end = _stream(machine, log=out / "console.log", base=base, timeout_s=timeout_s, cut=cut)
+        end = stream(machine, log=out / "console.log", base=base, timeout_s=timeout_s, cut=cut)
         if end is End.CUT:
             return EXIT_CUT
         if end is End.DEADLINE:
@@ -246,7 +246,7 @@ class End(enum.Enum):
     DEADLINE = enum.auto()
 
 
-def _stream(
+def stream(
     command: Sequence[str], *, log: Path, base: Path, timeout_s: float, cut: Callable[[], bool]
 ) -> End:
     """Run `command`, copy its stdout to ours and its stderr to `log`; tell how it ended.
@@ -268,7 +268,8 @@ def _stream(
         try:
             return _copy_until(process.stdout.fileno(), deadline, cut)
         finally:
-            _kill_group(process, process.stdout.fileno())
+            with process.stdout:
+                _kill_group(process, process.stdout.fileno())
 
 
 def _copy_until(source: int, deadline: float, cut: Callable[[], bool]) -> End:

@@ -140,6 +140,8 @@ PROGRAMS: Final[dict[str, str]] = {
     "reconciler/cli/demonstrating.py": "starts the programs of the demo",
 }
 SQLITE: Final[dict[str, str]] = {
+    "reconciler/bench/appends.py": "times SQLite alone, beside the log",
+    "reconciler/bench/machine.py": "asks for SQLite's version; opens nothing",
     "reconciler/checkup/finding.py": "asks for SQLite's version; opens nothing",
     "statemachine/database.py": "opens the log and sorts SQLite's errors",
     "statemachine/schema.py": "makes the tables",
@@ -147,6 +149,7 @@ SQLITE: Final[dict[str, str]] = {
 CLOCKS: Final[dict[str, str]] = {
     "reconciler/clock.py": "is the clock",
     "statemachine/eventlog.py": "the default of an argument; whoever has a clock gives it",
+    "reconciler/bench/stopwatch.py": "is what the bench measures with",
     "reconciler/demo.py": "measures what it shows, and waits for a healing as a user would",
     "reconciler/cli/demonstrating.py": "tells how long the demo took",
     "reconciler/kernel/dm.py": "waits some ms for udev to let go, inside of one call of the port",
@@ -155,6 +158,7 @@ CLOCKS: Final[dict[str, str]] = {
 }
 DICE: Final[dict[str, str]] = {
     "reconciler/api.py": "hands `random.random` in",
+    "reconciler/chaos/world.py": "all dice of a run, from its seed",
     "reconciler/daemon.py": "the jitter of the resync",
 }
 IOCTLS = "reconciler/kernel/"
@@ -208,6 +212,9 @@ def callers(functions: set[str]) -> list[str]:
 # --- units ---------------------------------------------------------------------------------------
 
 NUMBERS: Final[dict[str, str]] = {
+    "reconciler/bench/targets.py: bound": "the words beside it have the unit",
+    "reconciler/bench/targets.py: value": "the words beside it have the unit",
+    "reconciler/bench/page.py: value": "whatever is printed; its unit stands beside it",
     "reconciler/clock.py: timeout": "the name is threading's",
     "reconciler/config.py: low": "the bound of whatever is checked",
     "reconciler/config.py: high": "the bound of whatever is checked",

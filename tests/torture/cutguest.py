@@ -214,12 +214,13 @@ def main() -> int:
     with Byre(PLACE.root, settings=settings, kernel=LinuxKernel()) as byre:
         guest = Guest(byre, ledger, random.Random(arguments.seed))  # noqa: S311 - not a secret
         guest.check()
+        assert daemon.is_alive, daemon.output
         print(f"cutguest: {guest.checked} bytes are what was written", flush=True)
         if not arguments.last:
             guest.load()
         guest.take_down()
         print(f"cutguest: {story.transitions(byre.log.events())} transitions in all", flush=True)
-    assert daemon.terminate() == 0
+    assert daemon.terminate() == 0, daemon.output
     tool("umount", STATE)
     return 0
 
@@ -235,6 +236,8 @@ def mount_state() -> None:
     STATE.mkdir()
     until(Path("/dev/vda").exists, "the state's disk is there")
     tool("mount", "-t", "ext4", "/dev/vda", STATE)
+    for output in STATE.glob("child-*.txt"):  # what the reconciler of the boot before said
+        output.unlink()
     for name in BASES:
         base = STATE / name
         if not base.exists():

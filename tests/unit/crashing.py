@@ -169,7 +169,18 @@ def count_commits(stage: Stage) -> None:
 
 
 def prepared(folder: Path, name: str, *, has_dm: bool = True) -> Rig:
+    """Return a stage right before the scenario's own step, with its commits counted."""
+    stage, cow = _prepared(folder, name, has_dm=has_dm)
+    count_commits(stage)
+    return Rig(stage, cow, stage.kernel.faults.calls)
+
+
+def prepared_stage(folder: Path, name: str, *, has_dm: bool = True) -> Stage:
     """Return a stage right before the scenario's own step is worked on."""
+    return _prepared(folder, name, has_dm=has_dm)[0]
+
+
+def _prepared(folder: Path, name: str, *, has_dm: bool) -> tuple[Stage, bytes | None]:
     shutil.rmtree(folder / "root", ignore_errors=True)
     stage = Stage(folder)
     stage.kernel.host.dm_errno = 0 if has_dm else 19
@@ -185,8 +196,7 @@ def prepared(folder: Path, name: str, *, has_dm: bool = True) -> Rig:
             cow = stage.kernel.read(path, 0, 2 * MIB)
     last(stage)
     stage.kernel.faults.clear()
-    count_commits(stage)
-    return Rig(stage, cow, stage.kernel.faults.calls)
+    return stage, cow
 
 
 @attrs.frozen

@@ -56,6 +56,18 @@ def test_a_call_is_checked_as_a_spec_is(byre: Byre, name: str, base: str, link: 
     assert byre.log.last_seq() == 0
 
 
+def test_a_disk_that_cannot_be_looked_at_is_not_called_there(byre: Byre, kernel: SimKernel) -> None:
+    byre.ensure("sb-1", base=BASE)
+    byre.wait(["sb-1"], timeout_s=10)
+    kernel.faults.fail("dm", errno.ENOENT, times=10**6)
+    [once] = byre.reconcile_once(timeout_s=0.3)
+    [waited] = byre.wait(["sb-1"], timeout_s=0.3)
+    for answer in (once, waited):
+        assert (answer.exit_code, answer.message) == (5, "it could not be looked at")
+    kernel.faults.clear()
+    assert byre.reconcile_once(timeout_s=60)[0].is_there
+
+
 def test_a_name_twice_in_one_command_is_one_wish(byre: Byre) -> None:
     byre.ensure("sb-1", base=BASE)
     [declared] = byre.command(["sb-1", "sb-1"], Trigger.REMOVE)

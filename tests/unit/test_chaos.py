@@ -19,6 +19,7 @@ from reconciler.kernel.port import Kernel
 from reconciler.kernel.sim import SimKernel
 from tests.style import REPOSITORY
 
+PAGE = REPOSITORY / "docs/how-to/try-faults.md"
 GROUPS = 20
 SEEDS = 5000 if os.environ.get("HYPOTHESIS_PROFILE") == "long" else 300
 """In all groups together; in CI the short ones are enough to try each act many times."""
@@ -132,3 +133,18 @@ def test_no_file_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("reconciler.chaos.runner.MEMORY", tmp_path)
     run(Plan(seed=1, steps=5))
     assert list(tmp_path.iterdir()) == []
+
+
+# --- the page ------------------------------------------------------------------------------------
+
+
+def test_the_page_has_what_a_run_prints_and_every_kind_of_line() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    command = Plan(seed=11, steps=16, disks=2).command()
+    assert command in text
+    report = run(Plan(seed=11, steps=16, disks=2))
+    assert report.converged
+    # Byre may call its kernel more or less often than when the page was written, and then the
+    # dice fall otherwise. The first steps are drawn before it calls anything.
+    for step in report.steps[:3]:
+        assert step.text in text

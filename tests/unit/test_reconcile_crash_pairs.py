@@ -15,7 +15,7 @@ import pytest
 from tests.unit.crashing import SCENARIOS, points_of, points_of_recovery, prepared
 
 NAMES = [name for name in SCENARIOS if name != "whole-way-up"]
-PAIRS_MAX = 10_000 if os.environ.get("HYPOTHESIS_PROFILE") == "long" else 30
+PAIRS_MAX = 10_000 if os.environ.get("HYPOTHESIS_PROFILE") == "long" else 16
 """Of one scenario."""
 
 

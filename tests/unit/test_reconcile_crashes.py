@@ -23,13 +23,15 @@ def test_a_crash_at_any_point_is_made_good(
     folder: Path, name: str, record_property: Record, *, has_dm: bool
 ) -> None:
     points = points_of(folder, name, has_dm=has_dm)
-    for point in range(points.count + 1):
+    # The clone driver asks the same questions, and fewer.
+    tried = range(points.count + 1) if has_dm else (0, *points.durable)
+    for point in tried:
         rig = prepared(folder, name, has_dm=has_dm)
         rig.die_after(point)
-        assert rig.dies() is (point <= points.count)
+        assert rig.dies()
         rig.recovers()
-    record_property("crash_points", points.count + 1)
-    print(f"{name}: {points.count + 1} crash points, {len(points.durable)} of them durable")  # noqa: T201 - shown by -rP
+    record_property("crash_points", len(tried))
+    print(f"{name}: {len(tried)} crash points of {points.count + 1}")  # noqa: T201 - shown by -rP
 
 
 def test_the_points_are_questions_changes_and_commits(folder: Path) -> None:

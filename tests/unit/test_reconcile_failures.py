@@ -14,7 +14,8 @@ from statemachine.errors import ActionError
 from statemachine.machine import Trigger
 from statemachine.projection import Failure
 from tests.unit.builders import LINK, Stage
-from tests.unit.test_reconcile_crashes import SCENARIOS, prepared
+from tests.unit.crashing import SCENARIOS
+from tests.unit.crashing import prepared_stage as prepared
 
 CONSEQUENCES = {
     errno.EBUSY: "transient",

@@ -86,6 +86,30 @@ def test_a_folder_that_the_guest_would_not_see_is_refused() -> None:
         vm.check_visible(Path("/dev/shm/repository"))
 
 
+@pytest.mark.parametrize(
+    ("script", "timeout_s", "cut_after", "expected"),
+    [
+        ("echo up", 60, None, vm.End.ITSELF),
+        ("echo up; sleep 600", 60, "up", vm.End.CUT),
+        ("echo up; sleep 600", 1, None, vm.End.DEADLINE),
+    ],
+)
+def test_a_machine_ends_by_itself_by_a_cut_or_at_its_deadline(
+    tmp_path: Path, script: str, timeout_s: float, cut_after: str | None, expected: vm.End
+) -> None:
+    seen = tmp_path / "seen"
+    seen.touch()
+
+    def cut() -> bool:
+        return cut_after is not None and cut_after in seen.read_text()
+
+    command = ["sh", "-c", f"echo $$ >{tmp_path}/pid; exec 3>{seen}; echo up >&3; {script}"]
+    log = tmp_path / "log"
+    assert vm.stream(command, log=log, base=tmp_path, timeout_s=timeout_s, cut=cut) is expected
+    pid = int((tmp_path / "pid").read_text())
+    assert not Path(f"/proc/{pid}").exists()
+
+
 def test_bootstrap_and_harness_name_the_same_debian_packages() -> None:
     lines = (vm.REPOSITORY / "just").read_text(encoding="utf-8").splitlines()
     (line,) = (line for line in lines if line.startswith("vm_packages="))

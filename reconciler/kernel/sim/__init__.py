@@ -4,7 +4,7 @@
 privilege, no device-mapper and no disk, and is deterministic: no thread, no clock and no dice of
 its own. It is part of the package, so that users can test their own code on byre with it.
 
-May be imported by tests, `byre demo` and `byre chaos`; never by what works on a real host.
+May be imported by tests, `byre bench` and `byre chaos`; never by what works on a real host.
 """
 
 from reconciler.kernel.sim.faults import Call, Fault, Faults, SimCrash

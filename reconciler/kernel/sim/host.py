@@ -33,6 +33,8 @@ from statemachine.observed import DeviceNumber
 from statemachine.units import SECTOR_BYTES, Bytes
 
 ROOT_DEVICE: Final = 0x801
+NO_DEVICE: Final = frozenset({errno.ENOENT, errno.ENODEV, errno.ENXIO})
+"""What opening a control node fails with where the kernel has no such driver."""
 _DEV_DEVICE: Final = 5
 _BOOT_NAMESPACE: Final = uuid.UUID("6ba7b811-9dad-11d1-80b4-00c04fd430c8")
 
@@ -253,3 +255,12 @@ class Host:
 def pages_floor(capacity: Bytes | None) -> int | None:
     """Return how many whole pages fit; None for no limit."""
     return None if capacity is None else capacity.count // PAGE_BYTES
+
+
+def why_not(what: str, number: int) -> str:
+    """Say why a driver cannot be used, by the errno of opening its control node; "" for 0."""
+    if number == 0:
+        return ""
+    if number in NO_DEVICE:
+        return f"this kernel has no {what}"
+    return f"{what} cannot be used: {errno.errorcode[number]}; this needs root"

@@ -6,7 +6,7 @@ which VMMs and administrators play in tests, is in `users`.
 
 Knowingly unlike a real kernel: it never waits (an EBUSY comes at once), IO of a suspended device
 raises EAGAIN instead of hanging, there is no page cache above a device, and see `snapshot` for the
-targets that are missing. May be imported by tests, `byre demo` and `byre chaos`.
+targets that are missing. May be imported by tests, `byre bench` and `byre chaos`.
 """
 
 from __future__ import annotations
@@ -15,17 +15,15 @@ import errno
 import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Concatenate, Final, ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
 from reconciler.clock import Clock, FakeClock
 from reconciler.kernel.port import Capabilities, CloneMethod, CowHeader, DmName, FreeSpace, Kernel
 from reconciler.kernel.sim import filecalls
 from reconciler.kernel.sim.faults import Call, Faults
 from reconciler.kernel.sim.files import os_error
-from reconciler.kernel.sim.host import Host
-from reconciler.kernel.sim.loops import LoopDevice
-from reconciler.kernel.sim.mapper import MappedDevice
-from reconciler.kernel.sim.snapshot import Snapshot
+from reconciler.kernel.sim.host import NO_DEVICE, Host, why_not
+from reconciler.kernel.sim.loops import LoopDevice, check_same
 from reconciler.kernel.sim.users import UserSide
 from statemachine.errors import ForeignDevice, IdentityMismatch
 from statemachine.names import UUID_PREFIX
@@ -40,7 +38,6 @@ from statemachine.observed import (
 )
 from statemachine.units import Bytes
 
-_NO_DEVICE_MAPPER: Final = frozenset({errno.ENOENT, errno.ENODEV, errno.ENXIO})
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _Method = Callable[Concatenate["SimKernel", _P], _R]
@@ -105,8 +102,8 @@ class SimKernel(UserSide, Kernel):
     def capabilities(self) -> Capabilities:
         """Say what the host's options allow."""
         return Capabilities(
-            dm=_why_not("device-mapper", self.host.dm_errno),
-            loop=_why_not("loop devices", self.host.loop_errno),
+            dm=why_not("device-mapper", self.host.dm_errno),
+            loop=why_not("loop devices", self.host.loop_errno),
         )
 
     @_question
@@ -166,7 +163,7 @@ class SimKernel(UserSide, Kernel):
     @_question
     def dm_names(self) -> tuple[DmName, ...]:
         """Return all dm devices of the host, ours or not; empty without device-mapper."""
-        if self.host.dm_errno in _NO_DEVICE_MAPPER:
+        if self.host.dm_errno in NO_DEVICE:
             return ()
         self.host.need_dm()
         return tuple(
@@ -177,20 +174,20 @@ class SimKernel(UserSide, Kernel):
     @_question
     def dm(self, name: str) -> DmDevice | None:
         """Return one dm device with its table and status."""
-        if self.host.dm_errno in _NO_DEVICE_MAPPER:
+        if self.host.dm_errno in NO_DEVICE:
             return None
         self.host.need_dm()
         device = self.host.mapper.by_name(name)
-        return None if device is None else _observed(device, self.host.open_count(device))
+        return None if device is None else device.observed(self.host.open_count(device))
 
     @_question
     def dm_devices(self) -> tuple[DmDevice, ...]:
         """Return all dm devices with a UUID of ours, with table and status."""
-        if self.host.dm_errno in _NO_DEVICE_MAPPER:
+        if self.host.dm_errno in NO_DEVICE:
             return ()
         self.host.need_dm()
         ours = (d for d in self.host.mapper.devices() if d.uuid.startswith(UUID_PREFIX))
-        return tuple(_observed(device, self.host.open_count(device)) for device in ours)
+        return tuple(device.observed(self.host.open_count(device)) for device in ours)
 
     @_question
     def files_in(self, folder: Path) -> Mapping[str, FileIdentity]:
@@ -391,33 +388,5 @@ class SimKernel(UserSide, Kernel):
         now = device.observed() if device else None
         if now is None:
             return None
-        mine, its = ((each.backing_device, each.backing_inode) for each in (loop, now))
-        if mine != its:
-            raise IdentityMismatch(
-                f"{loop.path} is on device {its[0]}, inode {its[1]} now, not on "
-                f"device {mine[0]}, inode {mine[1]} ({loop.backing_path})",
-            )
+        check_same(loop, now)
         return device
-
-
-def _observed(device: MappedDevice, open_count: int) -> DmDevice:
-    target = device.live if isinstance(device.live, Snapshot) else None
-    return DmDevice(
-        name=device.name,
-        uuid=device.uuid,
-        device=device.number,
-        suspended=device.suspended,
-        open_count=open_count,
-        live=device.live is not None,
-        table=target.table_now() if target else None,
-        status=target.status() if target else None,
-        event_nr=device.event_nr,
-    )
-
-
-def _why_not(what: str, number: int) -> str:
-    if number == 0:
-        return ""
-    if number in _NO_DEVICE_MAPPER:
-        return f"this kernel has no {what}"
-    return f"{what} cannot be used: {errno.errorcode[number]}; this needs root"

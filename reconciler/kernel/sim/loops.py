@@ -3,7 +3,8 @@
 A number keeps its device object for ever, bound or not, as in the kernel: an unbound one can be
 opened, and held, and then cannot be bound (LOOP_CONFIGURE says EBUSY to a claimed device).
 
-Source: drivers/block/loop.c of 6.1. Raises OSError. May be imported by the rooms of `sim` only.
+Source: drivers/block/loop.c of 6.1. Raises OSError, and IdentityMismatch from `check_same`. May be
+imported by the rooms of `sim` only.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Callable
 from typing import Final
 
 from reconciler.kernel.sim.files import File, os_error
+from statemachine.errors import IdentityMismatch
 from statemachine.observed import DeviceNumber, Holder, Loop
 from statemachine.units import SECTOR_BYTES, Sectors
 
@@ -185,3 +187,13 @@ class Loops:
         while self._next in self._by_number:
             self._next += 1
         return self._next
+
+
+def check_same(meant: Loop, now: Loop) -> None:
+    """Raise IdentityMismatch if a number is on another file now than the one that is meant."""
+    mine, its = ((each.backing_device, each.backing_inode) for each in (meant, now))
+    if mine != its:
+        raise IdentityMismatch(
+            f"{meant.path} is on device {its[0]}, inode {its[1]} now, not on "
+            f"device {mine[0]}, inode {mine[1]} ({meant.backing_path})",
+        )

@@ -14,7 +14,7 @@ from typing import Final, Protocol
 from reconciler.kernel.sim.files import os_error
 from reconciler.kernel.sim.loops import Loops
 from reconciler.kernel.sim.snapshot import Snapshot, Zero
-from statemachine.observed import DeviceNumber, Holder, SnapshotTable
+from statemachine.observed import DeviceNumber, DmDevice, Holder, SnapshotTable
 
 DM_MAJOR: Final = 253  # dynamic; 254 in some guests
 _NAME_BYTES_MAX: Final = 127
@@ -63,6 +63,21 @@ class MappedDevice:
     def sysname(self) -> str:
         """What the kernel calls it."""
         return f"dm-{self.minor}"
+
+    def observed(self, open_count: int) -> DmDevice:
+        """Return what DM_DEV_STATUS and DM_TABLE_STATUS show."""
+        target = self.live if isinstance(self.live, Snapshot) else None
+        return DmDevice(
+            name=self.name,
+            uuid=self.uuid,
+            device=self.number,
+            suspended=self.suspended,
+            open_count=open_count,
+            live=self.live is not None,
+            table=target.table_now() if target else None,
+            status=target.status() if target else None,
+            event_nr=self.event_nr,
+        )
 
     @property
     def is_snapshot(self) -> bool:
