@@ -68,7 +68,7 @@ fuzz SECONDS="60" *TARGETS:
 bench *ARGS:
     rm -rf "{{bench}}" && mkdir -p "{{bench}}"
     {{vm}} --timeout 7200 --out "{{bench}}" -- sh -c 'byre bench "$@" -o json >"$BYRE_VM_OUT/vm.json"' \
-        bench create pause restore heal remove apply scale resync idle --where "in the VM" "$@"
+        bench create pause restore heal remove apply scale resync idle calls --where "in the VM" "$@"
     byre bench appends sim get --where "on the host" "$@" --with "{{bench}}/vm.json" \
         --plots docs/explanation/performance -o json >"{{bench}}/both.json"
     cp "{{bench}}/both.json" docs/explanation/performance.json

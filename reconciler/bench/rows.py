@@ -10,13 +10,14 @@ from typing import Final
 
 import attrs
 
-from reconciler.bench import appends, crowd, life, programs, simulated, start
+from reconciler.bench import appends, crowd, life, programs, simulated, start, traced
 from reconciler.bench.plan import Plan
 from reconciler.bench.results import Measured
 from reconciler.bench.yard import Yard
 from reconciler.kernel.port import Kernel
 
 Measurement = Callable[[Yard, Plan], Mapping[str, Measured]]
+_EXEC: Final = ("losetup", "dmsetup")
 
 
 @attrs.frozen(kw_only=True)
@@ -26,19 +27,32 @@ class Row:
     title: str
     measure: Measurement
     needs_devices: bool = True
-    """Whether it needs device-mapper, loop devices and the programs that others use."""
+    """Whether it needs device-mapper and loop devices."""
+    programs: tuple[str, ...] = ()
+    """Programs that it starts, besides this Python."""
 
 
 ROWS: Final[dict[str, Row]] = {
-    "create": Row(title="one disk, declared → live", measure=life.measure),
-    "pause": Row(title="live → paused", measure=life.measure),
-    "restore": Row(title="paused → live", measure=life.measure),
-    "heal": Row(title="device removed by hand → live again", measure=life.measure),
-    "remove": Row(title="live → removed", measure=life.measure),
-    "apply": Row(title="many disks in one apply, until all are live", measure=crowd.measure_apply),
+    "create": Row(title="one disk, declared → live", measure=life.measure, programs=_EXEC),
+    "pause": Row(title="live → paused", measure=life.measure, programs=_EXEC),
+    "restore": Row(title="paused → live", measure=life.measure, programs=_EXEC),
+    "heal": Row(title="device removed by hand → live again", measure=life.measure, programs=_EXEC),
+    "remove": Row(title="live → removed", measure=life.measure, programs=_EXEC),
+    "apply": Row(
+        title="many disks in one apply, until all are live",
+        measure=crowd.measure_apply,
+        programs=_EXEC,
+    ),
     "scale": Row(title="one disk more, among many live ones", measure=crowd.measure),
-    "resync": Row(title="full resync of many converged disks", measure=crowd.measure),
+    "resync": Row(
+        title="full resync of many converged disks", measure=crowd.measure, programs=_EXEC
+    ),
     "idle": Row(title="many live disks, nothing happening", measure=crowd.measure),
+    "calls": Row(
+        title="system calls of the reconciler for one disk",
+        measure=traced.measure,
+        programs=("strace",),
+    ),
     "appends": Row(
         title="durable appends by many writers", measure=appends.measure, needs_devices=False
     ),
@@ -55,5 +69,5 @@ def why_not(row: Row, kernel: Kernel) -> str:
     if not row.needs_devices:
         return ""
     able = kernel.capabilities()
-    missing = [name for name in ("losetup", "dmsetup") if programs.find(name) is None]
+    missing = [name for name in row.programs if programs.find(name) is None]
     return able.dm or able.loop or (f"{missing[0]} is not installed" if missing else "")

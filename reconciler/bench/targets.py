@@ -59,6 +59,7 @@ TARGETS: Final[dict[str, tuple[Target, ...]]] = {
         _NO_BYTES,
     ),
     "idle": (Target(key="cpu", words="{} % of one core", bound=0.3), _NO_BYTES),
+    "calls": (Target(key="processes", words="{} programs started a disk", bound=0),),
     "appends": (Target(key="share", words="{} % of the bare loop", bound=25, at_least=True),),
     "sim": (
         Target(key="transition", words="{} ms of CPU a transition", bound=1),

@@ -15,13 +15,11 @@ from reconciler.bench.plan import Plan
 from reconciler.bench.results import BenchFailed, Measured, Series
 from reconciler.bench.stopwatch import until
 from reconciler.bench.tended import KEEPER, Tended
-from reconciler.bench.yard import Yard, end
+from reconciler.bench.yard import Yard
 
 _FEWEST: Final = 0.5
 """Calls made less often for a disk than this are of the watches and timers."""
 _STARTING: Final = frozenset({"execve", "execveat"})
-_COLUMNS: Final = 5
-"""`% time  seconds  usecs/call  calls  [errors]  syscall`."""
 
 
 def measure(yard: Yard, plan: Plan) -> Mapping[str, Measured]:
@@ -60,7 +58,7 @@ class _Strace:
     def stop(self) -> dict[str, int]:
         """Take it away again; returns how often each system call was made."""
         self._process.signal(signal.SIGINT)
-        end(self._process)
+        until(lambda: not self._process.is_alive, "strace has ended")
         return parse(self._output.read_text(encoding="utf-8"))
 
 

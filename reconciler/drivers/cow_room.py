@@ -19,9 +19,6 @@ HEADROOM: Final = 64 * 2**20
 """What must be free ahead of a writer: as fast as memory, it needs some 30 ms for this."""
 EMPTY: Final = 2 * CHUNK_BYTES
 """What a store takes that nothing was written to: its header and its first metadata chunk."""
-_MARGIN: Final = 16 * 2**20
-"""Room for what is on its way when a disk is frozen: a snapshot copies up to 2,048 chunks at a
-time (8 MiB, `cow_count` in drivers/md/dm-snap.c)."""
 
 
 def cow_size(base: Bytes) -> Bytes:
@@ -108,4 +105,4 @@ def grow_above(capacity: int) -> int:
 
 def freeze_above(capacity: int) -> int:
     """Return from how many used bytes on a CoW that may not be grown is frozen."""
-    return capacity - min(_MARGIN, capacity // 4)
+    return capacity - min(HEADROOM, capacity // 4)

@@ -1,6 +1,7 @@
 """Does the log explain everything that happened? Pure questions to a list of events.
 
-Each answer is a list of what is not explained: empty is good. May be imported by the torture tests.
+Each answer is a list of what is not explained: empty is good. May be imported by the torture tests
+and the crash tests.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from reconciler.bench import page, plots, programs, rows, runner
+from reconciler.bench import page, plots, programs, rows, runner, traced
 from reconciler.bench.machine import describe
 from reconciler.bench.plan import Plan
 from reconciler.bench.results import (
@@ -245,3 +245,20 @@ def test_pictures_are_drawn_or_it_is_said_why_not(tmp_path: Path) -> None:
     names = sorted(path.name for path in drawn if path.stat().st_size)
     expected = [] if reason else ["cost.png", "cost.svg", "latency.png", "latency.svg"]
     assert ("matplotlib" in reason, names) == (bool(reason), expected)
+
+
+# --- strace --------------------------------------------------------------------------------------
+
+
+def test_the_table_of_strace_is_read() -> None:
+    text = (
+        "    calls syscall\n--------- ----------------\n       12 ioctl\n        3 openat\n"
+        "--------- ----------------\n       15 total\n"
+    )
+    assert traced.parse(text) == {"ioctl": 12, "openat": 3}
+
+
+@pytest.mark.parametrize("text", ["", "strace: attach: Operation not permitted\n", "0 total\n"])
+def test_another_table_than_that_of_strace_is_refused(text: str) -> None:
+    with pytest.raises(BenchFailed, match="printed no table"):
+        traced.parse(text)

@@ -173,13 +173,17 @@ def test_a_link_that_a_failed_call_made_is_taken_back(stage: Stage) -> None:
 def test_a_power_cut_brings_no_link_and_no_folder_back(
     stage: Stage, driver: DriverChoice, trigger: Trigger
 ) -> None:
-    stage.declare(link=LINK, driver=driver)
+    theirs = Path("/srv/theirs")
+    stage.kernel.make_folder_by_hand(theirs)
+    for name, link in (("sb-1", LINK), ("sb-2", theirs / "rootfs.link")):
+        stage.declare(name, link=link, driver=driver)
     stage.settle()
     stage.kernel.sync()
-    stage.command(trigger)
+    stage.command(trigger, "sb-1")
+    stage.command(trigger, "sb-2")
     stage.kernel.reboot(lose_unsynced=True)
-    assert is_gone(stage, LINK)
     assert stage.kernel.names_in(LINK.parent.parent) == ()
+    assert stage.kernel.names_in(theirs) == ()
 
 
 def test_a_power_cut_brings_no_older_text_of_a_link_back(stage: Stage) -> None:

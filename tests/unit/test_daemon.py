@@ -221,3 +221,13 @@ def test_a_waiting_command_is_served_by_the_daemon(running: Running) -> None:
     running.tell_log()
     [waited] = running.asking.wait(["sb-1"], timeout_s=GIVE_UP_S)
     assert (waited.exit_code, waited.record.device) == (0, "/dev/mapper/byre-sb-1")
+
+
+def test_a_small_cow_is_grown_without_any_hint(running: Running) -> None:
+    running.asking.ensure("sb-1", base=BASE, cow_size="1MiB")
+    running.tell_log()
+    running.until_state(State.SNAPSHOTTED)
+    device = running.asking.get("sb-1").device
+    for chunk in range(20):
+        running.kernel.write(device, chunk * 4096, b"y" * 4096)
+    running.until(lambda: "cow.grown" in [event.type for event in running.asking.history("sb-1")])
