@@ -71,9 +71,7 @@ class Watermark:
 
 
 LOW: Final = Watermark(share=0.10, least=Bytes(128 * 2**20), most=Bytes(2 * 2**30), share_max=0.40)
-CRITICAL: Final = Watermark(
-    share=0.05, least=Bytes(64 * 2**20), most=Bytes(2**30), share_max=0.25
-)
+CRITICAL: Final = Watermark(share=0.05, least=Bytes(64 * 2**20), most=Bytes(2**30), share_max=0.25)
 """Writes that are on their way when a disk is frozen still land: a dm-snapshot has up to 2,048
 chunks being copied (8 MiB, `cow_count` in dm-snap.c), and many disks write at once."""
 

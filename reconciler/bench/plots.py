@@ -7,6 +7,7 @@ without it nothing is drawn, and `missing` says why. May be imported by cli and 
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +16,17 @@ from reconciler.bench.results import RowResult, Run
 
 KINDS: Final = ("png", "svg")
 _STEPS: Final = ("create", "pause", "restore", "heal", "remove")
-_SIZE_INCHES: Final = (8.0, 4.5)
+_COLUMNS: Final = 3
+_WIDTH_INCHES: Final = 4.5
+_HEIGHT_INCHES: Final = 3.5
+_COLOURS: Final = {
+    "exec": "tab:gray",
+    "floor": "tab:blue",
+    "byre": "tab:red",
+    "byre, by its log": "tab:orange",
+    "byre, no daemon": "tab:purple",
+}
+"""A contestant has the same colour everywhere."""
 _SALT: Final = "byre"
 
 
@@ -51,43 +62,57 @@ def draw(run: Run, folder: Path) -> list[Path]:
 
 def _draw_cost(row: RowResult, folder: Path) -> list[Path]:
     """Draw what one disk more costs, against how many there are."""
-    figure, axes = _figure(columns=1)
+    figure, [[axis]] = _figure(lines=1, columns=1)
     for name in dict.fromkeys(point.name for point in row.points):
         points = [point for point in row.points if point.name == name]
-        costs_ms = [point.median_s * 1e3 for point in points]
-        axes[0].plot([point.disks for point in points], costs_ms, marker="o", label=name)
-    axes[0].set(title="One disk more, declared → live", xlabel="live disks", ylabel="ms, median")
-    axes[0].set_xscale("log")
-    axes[0].set_ylim(bottom=0)
-    axes[0].legend()
-    axes[0].grid(alpha=0.3)
+        axis.plot(
+            [point.disks for point in points],
+            [point.median_s * 1e3 for point in points],
+            marker="o",
+            label=name,
+            color=_COLOURS.get(name),
+        )
+    axis.set(title="One disk more, declared → live", xlabel="live disks", ylabel="ms, median")
+    axis.set_xscale("log")
+    axis.set_ylim(bottom=0)
+    axis.legend()
+    axis.grid(alpha=0.3)
     return _saved(figure, folder / "cost")
 
 
 def _draw_spread(rows: Sequence[RowResult], folder: Path) -> list[Path]:
     """Draw the share of samples that are below a latency, for each step and contestant."""
-    figure, axes = _figure(columns=len(rows))
-    for axis, row in zip(axes, rows, strict=True):
+    figure, grid = _figure(lines=math.ceil(len(rows) / _COLUMNS), columns=min(_COLUMNS, len(rows)))
+    axes = [axis for line in grid for axis in line]
+    for axis, row in zip(axes, rows, strict=False):
         for series in row.series:
             ordered = sorted(series.samples)
             shares = [(number + 1) / len(ordered) for number in range(len(ordered))]
-            axis.step(ordered, shares, where="post", label=series.name)
-        axis.set(title=row.name, xlabel="ms")
+            colour = _COLOURS.get(series.name)
+            axis.step(ordered, shares, where="post", label=series.name, color=colour)
+        axis.set(title=row.name, xlabel="ms", ylabel="share of samples below")
         axis.set_xscale("log")
         axis.grid(alpha=0.3)
-    axes[0].set_ylabel("share of samples below")
-    axes[0].legend(fontsize="small")
+    lines, names = axes[0].get_legend_handles_labels()
+    for axis in axes[len(rows) :]:
+        axis.set_axis_off()
+    figure.legend(lines, names, loc="outside lower center", ncols=len(names))
     return _saved(figure, folder / "latency")
 
 
-def _figure(*, columns: int) -> tuple[Any, Any]:
+def _figure(*, lines: int, columns: int) -> tuple[Any, Any]:
+    """Return a figure and its axes, line by line; all have one scale from left to right."""
     from matplotlib import pyplot  # noqa: PLC0415 - only where it is installed
 
-    width = _SIZE_INCHES[0] * max(1.0, columns / 2)
-    figure, axes = pyplot.subplots(
-        1, columns, figsize=(width, _SIZE_INCHES[1]), squeeze=False, layout="constrained"
+    made: tuple[Any, Any] = pyplot.subplots(
+        lines,
+        columns,
+        figsize=(_WIDTH_INCHES * columns, _HEIGHT_INCHES * lines),
+        sharex=True,
+        squeeze=False,
+        layout="constrained",
     )
-    return figure, axes[0]
+    return made
 
 
 def _saved(figure: Any, stem: Path) -> list[Path]:  # noqa: ANN401 - matplotlib may be missing

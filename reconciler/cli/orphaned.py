@@ -86,9 +86,7 @@ def _remove(ctx: Context, name: str, *, reason: str, output: str) -> None:
     say.person(f"{removed.name}: removed")
 
 
-def _adopt(
-    ctx: Context, name: str, *, as_name: str, base: str, reason: str, output: str
-) -> None:
+def _adopt(ctx: Context, name: str, *, as_name: str, base: str, reason: str, output: str) -> None:
     from reconciler.adoption import Word  # noqa: PLC0415 - only with --adopt
     from reconciler.resolve import Resolver  # noqa: PLC0415
 

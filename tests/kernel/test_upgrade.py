@@ -132,13 +132,10 @@ def test_an_upgrade_is_not_noticed_by_disks_that_are_written_to(host: Host) -> N
         assert_unnoticed()
         with running(host, copy) as new:
             assert_unnoticed()
-            new.send_signal(signal.SIGTERM)
-            assert new.wait(END_S) == 0
-        with running(host, copy) as new:
             new.kill()
             new.wait()
             assert_unnoticed()
-        last = host.cli.daemon()
+        last = host.cli.daemon()  # the first checkout again, after a crash of the other
         host.cli("restore", PAUSED, "--wait")
         host.cli("pause", PAUSED, "--wait")
         for writer in writers:
@@ -148,10 +145,12 @@ def test_an_upgrade_is_not_noticed_by_disks_that_are_written_to(host: Host) -> N
         assert_unnoticed()
         names = {bare.resolve().name, mounted.resolve().name}
         assert heard(monitor, names) == []
-    starts = ["stopped", "started", "stopped", "started", "started"]
-    told = [each for each in host.types_after(seq) if each.startswith("reconciler.")]
-    assert [f"reconciler.{word}" for word in starts] == told
-    assert host.story(BARE, seq) == host.story(MOUNTED, seq) == []
+    starts = ["stopped", "started", "started"]
+    words = [each for each in host.types_after(seq) if each.startswith("reconciler.")]
+    assert [f"reconciler.{word}" for word in starts] == words
+    # That a CoW file fills is told; that is what the writers do.
+    told = {*host.story(BARE, seq), *host.story(MOUNTED, seq)}
+    assert told <= {"threshold_crossed"}
     host.assert_proved()
     host.cli("remove", BARE, MOUNTED, PAUSED, "--wait")
     host.assert_nothing_left()

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -190,4 +191,5 @@ class Convergence(RuleBasedStateMachine):
         self.folder.cleanup()
 
 
-TestConvergence = Convergence.TestCase
+# With HYPOTHESIS_PROFILE=long it takes minutes.
+TestConvergence = pytest.mark.timeout(3600)(Convergence.TestCase)

@@ -147,6 +147,7 @@ SQLITE: Final[dict[str, str]] = {
     "statemachine/schema.py": "makes the tables",
 }
 CLOCKS: Final[dict[str, str]] = {
+    "reconciler/kernel/linux.py": "how old its answer about the host's capabilities is",
     "reconciler/clock.py": "is the clock",
     "statemachine/eventlog.py": "the default of an argument; whoever has a clock gives it",
     "reconciler/bench/stopwatch.py": "is what the bench measures with",
@@ -219,6 +220,8 @@ NUMBERS: Final[dict[str, str]] = {
     "reconciler/config.py: low": "the bound of whatever is checked",
     "reconciler/config.py: high": "the bound of whatever is checked",
     "reconciler/config.py: value": "whatever is checked",
+    "reconciler/space.py: share": "of a file system, 0 to 1",
+    "reconciler/space.py: share_max": "of a file system, 0 to 1",
 }
 
 

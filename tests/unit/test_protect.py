@@ -262,9 +262,7 @@ class TestGuard:
         woken: list[str] = []
         stage.byre.ensure("sb-2", base=BIG_BASE)
         small(stage)
-        guard = Guard(
-            stage.kernel, stage.byre.root.cows, stage.settings, stage.clock, woken.extend
-        )
+        guard = Guard(stage.kernel, stage.byre.root.cows, stage.settings, stage.clock, woken.extend)
         guard.update(stage.byre.log.records())
         guard.look()
         assert woken == []
@@ -293,9 +291,7 @@ class TestGuard:
         for name in ("sb-1", "sb-2", "sb-3"):
             stage.byre.ensure(name, base=BIG_BASE)
         stage.settle()
-        guard = Guard(
-            stage.kernel, stage.byre.root.cows, stage.settings, stage.clock, woken.extend
-        )
+        guard = Guard(stage.kernel, stage.byre.root.cows, stage.settings, stage.clock, woken.extend)
         guard.update(stage.byre.log.records())
         guard.look()
         write(stage, range(10), "sb-3")
