@@ -7,6 +7,7 @@ May be imported by reconcile.
 from __future__ import annotations
 
 import secrets
+from pathlib import Path
 from typing import Final
 
 from reconciler.act import Done, Failed
@@ -18,6 +19,7 @@ from statemachine import payloads
 from statemachine.errors import ActionError
 from statemachine.events import NewEvent
 from statemachine.machine import LIVE, State, Trigger
+from statemachine.observed import FileIdentity
 from statemachine.projection import Record
 from statemachine.spec import DriverChoice
 
@@ -96,7 +98,7 @@ def completed(
         source=move.source,
         target=move.target,
         changed=done.changed,
-        cow=None if move.target is State.REMOVED else kernel.identify(cow_path),
+        cow=None if move.target is State.REMOVED else _cow_now(view, scene, cow_path),
         cow_method=scene.cow_method,
         device=(scene.device_path or record.device) if live else "",
         device_number=str(scene.device or record.device_number) if live else "",
@@ -106,6 +108,18 @@ def completed(
         link_target=kernel.read_link(link).target if has_link and link is not None else "",
         duration_ns=duration_ns,
     )
+
+
+def _cow_now(view: View, scene: Scene, path: Path) -> FileIdentity | None:
+    """Return the disk's own file as it is now; None for another one that was put in its place.
+
+    To record that one would make it the disk's own, and the right file a stranger.
+    """
+    record, found = view.record, scene.kernel.identify(path)
+    known = scene.cow or record.cow
+    same_boot = scene.cow is not None or record.cow_boot_id == view.ground.boot_id
+    is_own = found is not None and (known is None or known.same_file(found, same_boot=same_boot))
+    return found if is_own else None
 
 
 def failed(

@@ -6,6 +6,7 @@ The clocks of this package are here and nowhere else. May be imported by the pac
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Final, TypeVar
 
@@ -71,6 +72,9 @@ class Busy:
 def until_quiet(cpu_s: Callable[[], float], *, quiet_s: float = 0.5) -> Busy:
     """Wait until a process has been at rest for a while; returns what it did before.
 
+    At rest means little CPU time and not none: a process that waits wakes up now and then. What it
+    used in that while still counts, as the end of its work may be in it.
+
     Args:
         cpu_s: the CPU time that it has used.
         quiet_s: how long it must be at rest.
@@ -78,18 +82,22 @@ def until_quiet(cpu_s: Callable[[], float], *, quiet_s: float = 0.5) -> Busy:
     Raises:
         BenchFailed: it was at work for LIMIT_S.
     """
-    began_s = last_busy_s = now_s()
-    began_cpu_s = marked_cpu_s = quiet_cpu_s = cpu_s()
-    marked_s = began_s
-    while now_s() - last_busy_s < quiet_s:
+    began_s, began_cpu_s = now_s(), cpu_s()
+    seen: deque[tuple[float, float]] = deque([(began_s, began_cpu_s)])
+    while True:
         sleep_s(_QUIET_POLL_S)
-        seen_s, seen_cpu_s = now_s(), cpu_s()
-        if seen_cpu_s - marked_cpu_s > _QUIET_SHARE * (seen_s - marked_s):
-            last_busy_s, quiet_cpu_s = seen_s, seen_cpu_s
-        marked_s, marked_cpu_s = seen_s, seen_cpu_s
-        if seen_s - began_s > LIMIT_S:
-            raise BenchFailed(f"the reconciler did not come to rest within {LIMIT_S:g} s")
-    return Busy(wall_s=last_busy_s - began_s, cpu_s=quiet_cpu_s - began_cpu_s)
+        at_s, at_cpu_s = now_s(), cpu_s()
+        seen.append((at_s, at_cpu_s))
+        while len(seen) > 1 and at_s - seen[1][0] >= quiet_s:
+            seen.popleft()
+        since_s, since_cpu_s = seen[0]
+        used_s = at_cpu_s - since_cpu_s
+        if at_s - since_s >= quiet_s and used_s <= _QUIET_SHARE * (at_s - since_s):
+            return Busy(wall_s=since_s - began_s + used_s, cpu_s=at_cpu_s - began_cpu_s)
+        if at_s - began_s > LIMIT_S:
+            share = used_s / (at_s - since_s)
+            msg = f"the reconciler did not come to rest within {LIMIT_S:g} s: {share:.0%} of a core"
+            raise BenchFailed(msg)
 
 
 def insist(change: Callable[[], Result]) -> Result:
@@ -104,10 +112,10 @@ def insist(change: Callable[[], Result]) -> Result:
             sleep_s(_BUSY_POLL_S)
 
 
-def until(condition: Callable[[], bool], what: str) -> None:
+def until(condition: Callable[[], bool], what: str, *, poll_s: float = _BUSY_POLL_S) -> None:
     """Wait until something is so; `what` says in the error what never came."""
     give_up_s = now_s() + LIMIT_S
     while not condition():
         if now_s() > give_up_s:
             raise BenchFailed(f"after {LIMIT_S:g} s still not so: {what}")
-        sleep_s(_BUSY_POLL_S)
+        sleep_s(poll_s)

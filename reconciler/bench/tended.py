@@ -181,7 +181,7 @@ class Tended(Client):
     def resync(self) -> Busy:
         """Have everything looked at; returns what that cost."""
         self._daemon.signal(signal.SIGHUP)
-        return self.until_quiet()
+        return self.until_quiet(quiet_s=1.0)
 
     def cpu_s(self) -> float:
         """Return the CPU time that the reconciler has used."""

@@ -219,7 +219,7 @@ def delete_cow(world: World, model: Model) -> str | None:
     if record is None:
         return None
     world.kernel.delete(record.cow_path)
-    model.lost.add(key_of(record))
+    model.deleted.add(key_of(record))
     model.count("CoW file deleted", "cow-missing", "enoent")
     _notice(world, record.name)
     return f"the CoW file of {record.name} is deleted"

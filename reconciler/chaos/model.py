@@ -58,8 +58,10 @@ class Model:
         self.asked: dict[str, Desired] = {}
         self.written: defaultdict[DmUuid, dict[int, bytes]] = defaultdict(dict)
         """What was flushed to a disk, by offset."""
-        self.lost: set[DmUuid] = set()
-        """Disks whose data this run destroyed."""
+        self.deleted: set[DmUuid] = set()
+        """Disks whose file this run deleted."""
+        self.overflowed: set[DmUuid] = set()
+        """Disks whose snapshot was lost in a full file system."""
         self.damaged: set[DmUuid] = set()
         """Disks whose store is damaged until that is healed."""
         self.broken: list[Breakage] = []
@@ -70,6 +72,11 @@ class Model:
         self.foreign_loops: list[ForeignLoop] = []
         self.own_folders: set[Path] = set()
         """Folders that a person made or put something into: byre may have had to leave them."""
+
+    @property
+    def lost(self) -> set[DmUuid]:
+        """Disks whose data this run destroyed."""
+        return self.deleted | self.overflowed
 
     def add(self, breakage: Breakage) -> None:
         """Take note that something was broken."""

@@ -16,7 +16,7 @@ from reconciler.outcome import is_there
 from statemachine import history
 from statemachine.errors import ByreError
 from statemachine.events import EventType
-from statemachine.machine import LIVE, State, Trigger
+from statemachine.machine import LIVE, State, Trigger, path
 from statemachine.names import UUID_PREFIX
 from statemachine.projection import Record
 
@@ -50,7 +50,7 @@ def after_healing(world: World, model: Model) -> list[str]:
     wrong = _as_asked(world, model)
     for record in world.log.records():
         ill = record.fault or record.failure
-        if is_there(record):
+        if is_there(record) or _has_no_way(record):
             continue
         if ill is None:
             wrong.append(f"{record.name} is {record.state}, not {record.desired}, and tells no why")
@@ -72,7 +72,7 @@ def after_retrying(world: World, model: Model) -> list[str]:
         had_data = is_lost and bool(model.written[key_of(record)])
         if had_data and record.fault is None and record.state is not State.REMOVED:
             wrong.append(f"{record.name} has lost its data, and is {record.state} as if not")
-        if not is_there(record):
+        if not is_there(record) and not _has_no_way(record):
             wrong.append(f"{record.name} is not there: {_state(record)}")
     return [*wrong, *leaks(world), *data(world, model), *_orphans(world)]
 
@@ -124,6 +124,11 @@ def _unexplained(world: World) -> list[str]:
         elif event.type in (*_OUTCOMES, EventType.DRIFT_DETECTED, EventType.DISK_FAULTED):
             opened.pop(event.disk, None)
     return wrong + [f"event {seq} of {disk} has no outcome" for disk, seq in opened.items()]
+
+
+def _has_no_way(record: Record) -> bool:
+    """Tell whether a disk that should be attached was found live: no trigger leads back."""
+    return path(record.state, record.desired) is None
 
 
 def _was_being_removed(world: World, record: Record) -> bool:

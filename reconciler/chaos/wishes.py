@@ -182,5 +182,5 @@ def _note_lost(world: World, model: Model, record: Record) -> None:
     """Take note when a write that found no room cost the disk its snapshot."""
     device = world.kernel.host.mapper.by_name(record.device_name)
     if device is not None and not device.is_valid:
-        model.lost.add(key_of(record))
+        model.overflowed.add(key_of(record))
         model.count("snapshot lost to a full file system", "snapshot-invalid", "cow-invalid")

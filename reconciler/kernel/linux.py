@@ -136,7 +136,7 @@ class LinuxKernel(Kernel):
             try:
                 return self._dm.names()
             except OSError as error:
-                if self._has_no_dm(error):
+                if self._is_without_dm(error):
                     return ()
                 raise
 
@@ -146,7 +146,7 @@ class LinuxKernel(Kernel):
             try:
                 return self._dm.look(name)
             except OSError as error:
-                if self._has_no_dm(error):
+                if self._is_without_dm(error):
                     return None
                 raise
 
@@ -338,6 +338,13 @@ class LinuxKernel(Kernel):
         if info is None:
             raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))
         return info
+
+    def _is_without_dm(self, error: OSError) -> bool:
+        """Tell whether there is no dm device; raises what is missing when that cannot be seen."""
+        if error.errno != errno.ENOENT or self._has_no_dm(error):
+            return self._has_no_dm(error)
+        hint = self._missing_node(self._dev / "mapper" / "control", "device-mapper")
+        raise refuse(errno.ENOENT, "ask device-mapper", hint=hint) from error
 
     def _has_no_dm(self, error: OSError) -> bool:
         """Tell whether there is no device-mapper, and not merely no node to ask it by."""

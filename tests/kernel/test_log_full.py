@@ -97,6 +97,7 @@ def append_until_refused(log: EventLog, size: int) -> None:
 # --- no room --------------------------------------------------------------------------------------
 
 
+@pytest.mark.timeout(300)
 def test_a_log_without_room_uses_its_reserve_then_refuses_then_goes_on(host: Host) -> None:
     with root_on(host, LogDisk(host)) as at:
         daemon = host.cli.daemon()
@@ -190,6 +191,7 @@ def check_all_there(log: Path, acknowledged: dict[int, str]) -> None:
     assert lost == set()
 
 
+@pytest.mark.timeout(300)
 def test_a_disk_that_fails_for_a_while_loses_no_acknowledged_event(host: Host) -> None:
     # Without a journal ext4 goes on after an error, and so must the log.
     disk = LogDisk(host, "-O", "^has_journal")

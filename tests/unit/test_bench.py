@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,7 +25,7 @@ from reconciler.bench.results import (
     to_json,
 )
 from reconciler.bench.rows import ROWS, Row
-from reconciler.bench.stopwatch import cpu_of_s
+from reconciler.bench.stopwatch import cpu_of_s, until_quiet
 from reconciler.bench.targets import TARGETS, Target
 from reconciler.bench.yard import Yard, yard
 from reconciler.kernel.sim import SimKernel
@@ -262,3 +263,20 @@ def test_the_table_of_strace_is_read() -> None:
 def test_another_table_than_that_of_strace_is_refused(text: str) -> None:
     with pytest.raises(BenchFailed, match="printed no table"):
         traced.parse(text)
+
+
+# --- being at rest -------------------------------------------------------------------------------
+
+
+def test_what_was_done_before_the_rest_is_what_counts() -> None:
+    used = iter([0.0, 0.3, 0.6, *[1.0] * 10_000])
+    done = until_quiet(lambda: next(used), quiet_s=0.05)
+    assert done.cpu_s == 1.0
+    assert done.wall_s > 0
+
+
+def test_who_never_rests_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reconciler.bench.stopwatch.LIMIT_S", 0.1)
+    used = itertools.count()
+    with pytest.raises(BenchFailed, match="did not come to rest within"):
+        until_quiet(lambda: float(next(used)), quiet_s=0.05)

@@ -110,6 +110,28 @@ def test_a_pause_that_a_crash_cut_short_spares_the_last_hold_on_a_deleted_file(
     assert stage.kernel.read(record.device, 8192, 4) == b"kept"
 
 
+def test_a_file_swapped_during_a_repair_is_not_taken_for_the_disks_own(stage: Stage) -> None:
+    stage.live(link=LINK)
+    record = stage.command(Trigger.PAUSE)
+    stage.kernel.make_folder_by_hand(LINK.parent)
+    stage.kernel.put_link(LINK, f"/dev/mapper/{record.device_name}", replaces=None)
+
+    def swap(_call: object) -> None:
+        stage.kernel.move(record.cow_path, "/srv/aside")
+        stage.kernel.make_file(record.cow_path, 2 * MIB, b"another")
+
+    stage.kernel.faults.hook("drop_link", swap)
+    stage.settle()
+    assert is_gone(stage, LINK)
+    assert stage.record().cow == record.cow
+    assert stage.record().fault is not None
+    stage.kernel.delete(record.cow_path)
+    stage.kernel.move("/srv/aside", record.cow_path)
+    stage.byre.retry(["sb-1"])
+    stage.settle()
+    stage.check()
+
+
 # --- links ---------------------------------------------------------------------------------------
 
 

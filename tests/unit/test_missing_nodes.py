@@ -37,6 +37,7 @@ def test_what_cannot_be_looked_at_is_not_taken_for_gone(
         with pytest.raises(ActionError) as caught:
             ask()
         assert caught.value.errno == errno.ENOENT
+        assert f"{tmp_path}/dev/mapper/control is missing" in caught.value.hint
 
 
 @pytest.mark.parametrize("misc", [None, "", " 57 other\n", "nonsense"])
