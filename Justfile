@@ -53,7 +53,7 @@ test-powercut:
 
 # Kills, then power cuts, for as long as it takes (half an hour and more):  just torture SEED
 torture SEED="1" KILLS="100" CUTS="20":
-    {{vm}} --timeout 7200 -- python -m tests.torture.storm --kills "$2" --seed "$1"
+    {{vm}} --timeout 7200 --out "{{out}}/../storm" -- python -m tests.torture.storm --kills "$2" --seed "$1"
     python -m tests.torture.powercut --cuts "$3" --seed "$1"
 
 # Combine what the host and the VM covered, and report

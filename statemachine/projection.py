@@ -15,6 +15,7 @@ from typing import Any, Final
 import attrs
 
 from statemachine import payloads
+from statemachine.errors import ForeignDevice
 from statemachine.events import Event
 from statemachine.machine import LIVE, Desired, State, Trigger, is_met
 from statemachine.observed import FileIdentity
@@ -279,6 +280,8 @@ def _failed(record: Record, event: Event, payload: payloads.TransitionFailed) ->
     return attrs.evolve(
         record,
         attempts=payload.attempt,
+        # Whatever was in the way was there before, and is not to be taken for what was begun.
+        links_begun=() if payload.kind == ForeignDevice.kind else record.links_begun,
         in_flight=None,
         failure=Failure(
             trigger=payload.trigger,

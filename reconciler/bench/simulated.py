@@ -39,8 +39,6 @@ _TRANSITIONS: Final = 2
 """A disk is attached, then made live."""
 _RESYNCS: Final = 3
 _RESYNC_S: Final = 86_400.0
-_LOOK_S: Final = 0.5
-"""How often all records are looked at: seldom, as that takes the reconciler's time."""
 _MEMORY_SHARE: Final = 5
 """Memory is measured on this fraction of the disks: to trace allocations takes long."""
 
@@ -84,8 +82,7 @@ class Simulation:
         before_s, own_s = self.cpu_s(), own_thread_cpu_s()
         self.byre.apply([Sourced("the bench", spec) for spec in specs], reason="byre bench")
         declared_s = own_thread_cpu_s() - own_s
-        until(self._all_live, f"{disks} simulated disks are live", poll_s=_LOOK_S)
-        until_quiet(self.cpu_s)
+        until(self._has_ended, f"{disks} simulated disks are live")
         return declared_s, self.cpu_s() - before_s
 
     def resync_s(self) -> float:
@@ -97,7 +94,12 @@ class Simulation:
         """Have the simulated kernel forget which calls there were."""
         self._kernel.faults.clear()
 
-    def _all_live(self) -> bool:
+    def _has_ended(self) -> bool:
+        """Wait for a rest, and tell whether it is the end; a slow disk gives rests, too.
+
+        All records are looked at in a rest only, as that takes the reconciler's time.
+        """
+        until_quiet(self.cpu_s)
         return all(map(is_there, self.byre.log.records()))
 
     def _has_started(self) -> bool:

@@ -112,10 +112,10 @@ def insist(change: Callable[[], Result]) -> Result:
             sleep_s(_BUSY_POLL_S)
 
 
-def until(condition: Callable[[], bool], what: str, *, poll_s: float = _BUSY_POLL_S) -> None:
+def until(condition: Callable[[], bool], what: str) -> None:
     """Wait until something is so; `what` says in the error what never came."""
     give_up_s = now_s() + LIMIT_S
     while not condition():
         if now_s() > give_up_s:
             raise BenchFailed(f"after {LIMIT_S:g} s still not so: {what}")
-        sleep_s(poll_s)
+        sleep_s(_BUSY_POLL_S)

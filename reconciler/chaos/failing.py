@@ -84,8 +84,6 @@ def reboot(world: World, model: Model) -> str | None:
 def cut_the_power(world: World, model: Model) -> str | None:
     """Cut the power: what was not flushed is gone."""
     model.count("power cut")
-    # The mark that a snapshot is lost was not flushed, so what had been flushed before is there.
-    model.overflowed.clear()
     world.kernel.reboot(lose_unsynced=True)
     _started_again(world, model)
     return "the power is cut"

@@ -61,7 +61,7 @@ class Model:
         self.deleted: set[DmUuid] = set()
         """Disks whose file this run deleted."""
         self.overflowed: set[DmUuid] = set()
-        """Disks whose snapshot was lost in a full file system."""
+        """Disks whose snapshot was lost in a full file system; a power cut may undo that."""
         self.damaged: set[DmUuid] = set()
         """Disks whose store is damaged until that is healed."""
         self.broken: list[Breakage] = []
@@ -75,7 +75,7 @@ class Model:
 
     @property
     def lost(self) -> set[DmUuid]:
-        """Disks whose data this run destroyed."""
+        """Disks whose data this run may have destroyed."""
         return self.deleted | self.overflowed
 
     def add(self, breakage: Breakage) -> None:

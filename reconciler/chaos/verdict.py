@@ -69,7 +69,7 @@ def after_retrying(world: World, model: Model) -> list[str]:
         given_up = is_lost or _was_being_removed(world, record)
         if given_up and record.fault is not None and record.fault.kind in BROKEN_KINDS:
             continue
-        had_data = is_lost and bool(model.written[key_of(record)])
+        had_data = key_of(record) in model.deleted and bool(model.written[key_of(record)])
         if had_data and record.fault is None and record.state is not State.REMOVED:
             wrong.append(f"{record.name} has lost its data, and is {record.state} as if not")
         if not is_there(record) and not _has_no_way(record):

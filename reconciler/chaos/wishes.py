@@ -127,7 +127,7 @@ def unread(world: World, model: Model, record: Record, *, strictly: bool = False
         strictly: whether it counts that it cannot be read just now.
     """
     path, wrong = node_of(world, record), []
-    written = model.written[key_of(record)] if key_of(record) not in model.lost else {}
+    written = model.written[key_of(record)] if key_of(record) not in model.deleted else {}
     for offset, data in written.items() if path is not None else ():
         try:
             found = world.kernel.read(path, offset, len(data)) if path else b""

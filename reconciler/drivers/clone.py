@@ -112,10 +112,12 @@ class Clone:
         assert record.cow is not None, "an attached disk has its copy"
         same_boot = record.cow_boot_id == ground.boot_id
         target = str(cow) if ground.capabilities.loop else ""
+        ours = _targets(record, observed)
         return [
+            *linking.check_link(record, ours),
             CheckCow(cow, record.cow, same_boot, ()),
             _offer(record, ground, cow),
-            *linking.make_link(record, observed, target, _targets(record, observed)),
+            *linking.make_link(record, observed, target, ours),
         ]
 
 
@@ -129,11 +131,12 @@ def _targets(record: Record, observed: ObservedDisk) -> tuple[str, ...]:
     """Return the texts that a link of ours may have.
 
     The number of a loop device changes from life to life, so a link that a crash left may lead to
-    any; only while an intent is open may one that the record does not know be taken for ours.
+    any; only where an attempt set out to make one, which then found the place free, may a link
+    that the record does not know be taken for ours.
     """
     known = tuple(text for text in (record.link_target, record.device, record.cow_path) if text)
     begun = [link for _, link in observed.other_links]
-    if record.in_flight is not None and observed.link is not None:
+    if observed.link is not None and str(record.wanted.link) in record.links_begun:
         begun.append(observed.link)
     return (*known, *(link.target for link in begun if link.target.startswith("/dev/loop")))
 

@@ -17,6 +17,25 @@ import attrs
 
 from tests.torture.contents import Contents
 
+_ANSWERS = frozenset({"boot", "told", "flushed", "found"})
+
+
+def take_back(path: Path, *, after: int) -> None:
+    """Take back the answers that a ledger was given past some bytes, as if they had come too late.
+
+    What was begun or asked by then stays: it may have been done.
+    """
+    raw = path.read_bytes()
+    kept = [line for line in raw[after:].split(b"\n") if not _is_answer(line)]
+    path.write_bytes(raw[:after] + b"\n".join([b"", *kept, b""]))
+
+
+def _is_answer(line: bytes) -> bool:
+    try:
+        return json.loads(line)["kind"] in _ANSWERS
+    except ValueError:
+        return True  # broken off, or empty
+
 
 @attrs.define(eq=False)
 class Ledger:

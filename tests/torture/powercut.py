@@ -10,6 +10,7 @@ then while it still recovers. The last boot takes everything down. Needs what th
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import re
 import shutil
@@ -25,6 +26,7 @@ import attrs
 from tests.kernel import vm
 from tests.kernel.image import ImageError
 from tests.torture import writelog
+from tests.torture.ledger import take_back
 from tests.torture.writelog import Cut
 
 IMAGE_BYTES: Final = 192 << 20
@@ -33,9 +35,19 @@ LOG_BYTES: Final = 4 << 30
 ACKNOWLEDGED_MAX: Final = 40
 """A cut comes after so many acknowledgements at the most, and a moment."""
 MOMENT_MAX_S: Final = 1.0
+MARKS_MAX: Final = 40
+"""How many looks back the power may have gone: two seconds' worth."""
 BOOT_TIMEOUT_S: Final = 900.0
 _ANSWER: Final = re.compile(rb'"kind": "(?:told|flushed)"')
 _LOAD: Final = b'"kind": "boot"'
+
+
+@attrs.frozen(kw_only=True)
+class Mark:
+    """How long the ledger was at one look, and the log of writes right after."""
+
+    ledger: int
+    log: int
 
 
 class Torture:
@@ -56,6 +68,7 @@ class Torture:
         self._ledger = self._out / "ledger.jsonl"
         self._seed = seed
         self._chance = random.Random(seed)  # noqa: S311 - not a secret
+        self._marks: list[Mark] = []
         self.cuts: list[Cut] = []
 
     def run(self, cuts: int) -> None:
@@ -68,7 +81,7 @@ class Torture:
         for boot in range(cuts):
             code = self._boot(boot, self._moment(boot))
             assert code == vm.EXIT_CUT, f"boot {boot} of seed {self._seed} ended with {code}"
-            cut = writelog.replay(self._log, self._image, self._keeper())
+            cut = self._cut()
             self.cuts.append(cut)
             print(f"powercut: boot {boot} was cut: {cut}", flush=True)
         code = self._boot(cuts, lambda: False, "--last")
@@ -90,6 +103,7 @@ class Torture:
     def _moment(self, boot: int) -> Callable[[], bool]:
         """Return when the power goes: under load, or every fifth time or so amid the recovery."""
         seen = len(self._told())
+        self._marks = []
         early = boot > 1 and self._chance.random() < 0.2
         enough = 1 if early else self._chance.randint(2, ACKNOWLEDGED_MAX)
         moment_s = self._chance.uniform(0.0, MOMENT_MAX_S)
@@ -97,6 +111,8 @@ class Torture:
 
         def is_due() -> bool:
             told = self._told()[seen:]
+            # In this order: what was told by now is in the log of writes by then.
+            self._marks.append(Mark(ledger=seen + len(told), log=written(self._log)))
             if early or _LOAD in told:
                 answers = told if early else told[told.index(_LOAD) :]
                 if not due_s and len(_ANSWER.findall(answers)) >= enough:
@@ -112,6 +128,19 @@ class Torture:
 
     def _told(self) -> bytes:
         return self._ledger.read_bytes() if self._ledger.exists() else b""
+
+    def _cut(self) -> Cut:
+        """Make the disk that the cut left.
+
+        QEMU is killed where it happens to be, which is mostly at rest. So the power is taken to
+        have gone a moment earlier, between any two requests since one of the last looks at both
+        files, and what was told after that look is taken back.
+        """
+        mark = self._chance.choice(self._marks[-MARKS_MAX:])
+        before, all_of_them = writelog.count(self._log, self._image, before=mark.log)
+        take_back(self._ledger, after=mark.ledger)
+        requests = self._chance.randint(before, all_of_them)
+        return writelog.replay(self._log, self._image, self._keeper(), requests=requests)
 
     def _keeper(self) -> Callable[[], bool]:
         """Return whether writes that nobody flushed are there: none, all, or any of them."""
@@ -160,6 +189,12 @@ def make_sparse(path: Path, size: int) -> None:
     """Make a file of holes."""
     with path.open("xb") as file:
         file.truncate(size)
+
+
+def written(log: Path) -> int:
+    """Return how far a sparse log was written, rounded up to the block of its file system."""
+    with log.open("rb") as file:
+        return os.lseek(file.fileno(), 0, os.SEEK_HOLE)
 
 
 def copy_sparse(source: Path, target: Path) -> None:

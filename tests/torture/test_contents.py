@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.torture.contents import BLOCK, Contents, DataLost, pattern, stamped
-from tests.torture.ledger import Ledger
+from tests.torture.ledger import Ledger, take_back
 
 BASE = pattern("base", 4)
 
@@ -134,6 +134,26 @@ def test_a_line_that_a_cut_broke_off_was_never_told(tmp_path: Path) -> None:
     cut = ledger_of(path)
     cut.boot("second")
     assert ledger_of(path).boots == ["first", "second"]
+
+
+def test_answers_that_came_too_late_are_taken_back_and_questions_are_not(tmp_path: Path) -> None:
+    path = tmp_path / "ledger"
+    before = ledger_of(path)
+    contents = before.contents("sb-1", 2, "base")
+    before.begin(contents, "base", [1])
+    before.flushed(contents, "base")
+    before.acknowledge("sb-1", "live", 5, "abc")
+    size = path.stat().st_size
+    before.begin(contents, "base", [1])
+    before.flushed(contents, "base")
+    before.ask("sb-1", "paused")
+    before.acknowledge("sb-1", "paused", 6, "def")
+    take_back(path, after=size)
+    after = ledger_of(path)
+    assert (after.told, after.wanted) == ([(5, "abc")], {"sb-1": ("live", "paused")})
+    kept = after.contents("sb-1", 2, "base")
+    assert kept.check(disk(b1=of(1, 1))) == {1: 1}
+    assert kept.check(disk(b1=of(1, 2))) == {1: 2}
 
 
 def test_a_disk_that_was_asked_for_and_not_acknowledged_may_not_exist(tmp_path: Path) -> None:

@@ -79,6 +79,17 @@ def test_a_write_that_never_came_to_its_place_hides_none_that_was_flushed(cut: R
     assert (Cut(safe=2, kept=0, forgotten=0), "ab....") == cut(*requests, counted=4, keep=False)
 
 
+def test_the_power_may_have_gone_before_the_last_request(tmp_path: Path, cut: Replayed) -> None:
+    cut(write(0, "a"), flush(), write(0, "b"), flush(), counted=4, keep=False)
+    log, image = tmp_path / "log", tmp_path / "image"
+    assert writelog.count(log, image, before=SECTOR) == (0, 4)
+    assert writelog.count(log, image, before=4 * SECTOR) == (2, 4)
+    image.write_bytes(b"." * (SECTORS * SECTOR))
+    done = writelog.replay(log, image, lambda: False, requests=3)
+    assert done == Cut(safe=1, kept=0, forgotten=1)
+    assert image.read_bytes()[:1] == b"a"
+
+
 def test_a_log_that_ends_within_a_request_ends_before_it(cut: Replayed) -> None:
     assert cut(write(0, "a"), flush(), write(9, "b")[:100], counted=2, keep=True)[1] == "a....."
 

@@ -25,6 +25,8 @@ DISCARD: Final = 4
 MAGIC: Final = 0x6A736677736872
 _SUPER: Final = struct.Struct("<QQQI")
 _ENTRY: Final = struct.Struct("<QQQQ")
+DEVICE: Final = "virtio-blk-pci,drive=state,discard=off,write-zeroes=off"
+"""Without what would leave holes in the log, whose length is looked at while it grows."""
 _KINDS: Final = frozenset({0, FLUSH, DISCARD})
 _LONGEST: Final = 1 << 16
 """A request of a virtio disk is far below 32 MiB; what says more is no entry."""
@@ -60,22 +62,30 @@ def drive(image: Path, log: Path) -> list[str]:
         for name, path in (("file", image), ("log", log))
     }
     node = {"driver": "blklogwrites", "node-name": "state", **files}
-    return ["-blockdev", json.dumps(node), "-device", "virtio-blk-pci,drive=state"]
+    return ["-blockdev", json.dumps(node), "-device", DEVICE]
 
 
-def replay(log: Path, image: Path, keep: Callable[[], bool]) -> Cut:
+def count(log: Path, image: Path, *, before: int) -> tuple[int, int]:
+    """Return how many requests the log had when it was `before` bytes long, and has by now."""
+    with log.open("rb") as source:
+        found = list(read(source, sectors=image.stat().st_size // SECTOR))
+    return sum(entry.data_at - SECTOR < before for entry in found), len(found)
+
+
+def replay(log: Path, image: Path, keep: Callable[[], bool], *, requests: int | None = None) -> Cut:
     """Do to `image`, which is as it was when the log began, what a power cut leaves of the log.
 
     Args:
         log: as the killed QEMU left it.
         image: is changed.
         keep: is asked for each write after the last flush whether it reached the disk.
+        requests: how many were made before the power went; None for all.
 
     Raises:
         BadLog: the log is not one.
     """
     with log.open("rb") as source, image.open("r+b") as target:
-        entries = list(read(source, sectors=image.stat().st_size // SECTOR))
+        entries = list(read(source, sectors=image.stat().st_size // SECTOR))[:requests]
         flushes = [index for index, entry in enumerate(entries) if entry.flags & FLUSH]
         safe_until = flushes[-1] if flushes else 0
         writes = [(i, e) for i, e in enumerate(entries) if e.count and not e.flags & DISCARD]

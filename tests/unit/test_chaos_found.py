@@ -182,6 +182,34 @@ def test_a_link_that_a_crash_left_goes_even_if_another_is_wanted_by_then(
     stage.check_quiet()
 
 
+def test_a_link_that_a_crash_left_goes_with_a_clone_that_is_given_up(stage: Stage) -> None:
+    stage.declare(link=LINK, driver=DriverChoice.CLONE)
+    stage.kernel.faults.crash_in("put_link", when="after")
+    with pytest.raises(SimCrash):
+        stage.settle()
+    stage.restart()
+    stage.kernel.faults.fail("loops", errno.EIO)
+    stage.once()
+    assert stage.record().failure is not None
+    stage.command(Trigger.REMOVE)
+    assert is_gone(stage, LINK)
+    stage.check()
+
+
+def test_somebodys_link_to_a_loop_is_not_taken_for_one_that_an_attempt_began(stage: Stage) -> None:
+    stage.declare(link=LINK, driver=DriverChoice.CLONE)
+    stage.settle()
+    stage.command(Trigger.PAUSE)
+    stage.kernel.make_folder_by_hand(LINK.parent)
+    stage.kernel.put_link(LINK, "/dev/loop7", replaces=None)
+    stage.kernel.faults.fail("loop_attach", errno.EBUSY)
+    stage.command(Trigger.RESTORE)
+    failure = stage.record().failure
+    assert failure is not None
+    assert failure.kind == "foreign-device"
+    assert stage.kernel.read_link(LINK).target == "/dev/loop7"
+
+
 def test_a_link_that_a_failed_call_made_is_taken_back(stage: Stage) -> None:
     stage.declare(link=LINK, driver=DriverChoice.CLONE)
     stage.kernel.faults.fail("put_link", errno.EIO, when="after")

@@ -14,9 +14,9 @@ def test_equal_hints_are_one() -> None:
 
 
 def test_a_kind_is_one_of_a_closed_list() -> None:
-    assert sorted(HintKind) == ["all", "device", "link", "log", "mapper", "spec"]
-    with pytest.raises(ValueError, match="disk"):
-        HintKind("disk")
+    assert sorted(HintKind) == ["all", "device", "disk", "link", "log", "mapper", "spec"]
+    with pytest.raises(ValueError, match="block"):
+        HintKind("block")
 
 
 def test_a_name_is_no_longer_than_a_file_name() -> None:

@@ -120,7 +120,7 @@ class UserSide:
             file.write(0, content, self.host.now_ns())
             file.truncate(int(size), self.host.now_ns())
             file.sync()
-            folder.sync()
+            self._sync_way_to(Path(path))
         return Path(path)
 
     def replace_file(self, path: Path | str, size: Bytes | int, content: bytes = b"") -> Path:
@@ -170,7 +170,8 @@ class UserSide:
     def make_folder_by_hand(self, path: Path | str) -> None:
         """Make a folder and its missing parents, durable: mkdir -p."""
         with self.host.entered():
-            self.host.tree.make_folders(path, self.host.now_ns()).sync()
+            self.host.tree.make_folders(path, self.host.now_ns())
+            self._sync_way_to(Path(path))
 
     def remove_folder_by_hand(self, path: Path | str) -> None:
         """Remove an empty folder, durable: rmdir. ENOENT, ENOTDIR, ENOTEMPTY."""
@@ -287,6 +288,13 @@ class UserSide:
         return self.host.subscribe(wake_up)
 
     # --- helpers ------------------------------------------------------------------------------
+
+    def _sync_way_to(self, path: Path) -> None:
+        """Make a name and those of all folders above it durable, as fsync of a new file does."""
+        for parent in path.parents:
+            folder = self.host.tree.get(parent)
+            if isinstance(folder, Folder):
+                folder.sync()
 
     def _dm(self, name: str) -> MappedDevice:
         device = self.host.mapper.by_name(name)
