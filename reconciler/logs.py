@@ -1,7 +1,7 @@
 """What a running reconciler says: lines for people on a terminal, for journald, or JSON.
 
-Goes to stderr; stdout is for what a command was asked for. May be imported by daemon, demo, bench and
-cli.
+Goes to stderr; stdout is for what a command was asked for. May be imported by daemon, demo, bench
+and cli.
 """
 
 from __future__ import annotations
