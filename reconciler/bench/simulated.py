@@ -1,8 +1,8 @@
 """Many disks on the kernel in memory: what byre itself costs, without a kernel and without udev.
 
 The whole reconciler is at work, in this process: the daemon with its queue and its workers, on a
-real log. The simulated host's own work is part of the CPU time, as it cannot be taken out; of the
-memory it can be, and is. May be imported by the package and tests.
+real log, in RAM. The simulated host's own work is part of the CPU time, as it cannot be taken out;
+of the memory it can be, and is. May be imported by the package and tests.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def measure(yard: Yard, plan: Plan) -> Mapping[str, Measured]:
     """Measure the CPU time of transitions and of a resync, and the memory of a disk."""
     disks = plan.simulated
     plan.tell(f"{disks} simulated disks")
-    with simulation(yard.folder / "sim") as simulated:
+    with simulation(yard.in_memory / "sim") as simulated:
         declared_s, moved_s = simulated.bring_live(disks)
         resyncs = [simulated.resync_s() / disks for _ in range(_RESYNCS)]
     plan.tell(f"the memory of {disks // _MEMORY_SHARE} simulated disks")
@@ -157,7 +157,7 @@ def measure(yard: Yard, plan: Plan) -> Mapping[str, Measured]:
 def _memory_bytes(yard: Yard, disks: int) -> float:
     """Return what one live disk takes in a reconciler, without the simulated host's part."""
     not_the_host = tracemalloc.Filter(inclusive=False, filename_pattern="*kernel*sim*")
-    with simulation(yard.folder / "memory") as simulated:
+    with simulation(yard.in_memory / "memory") as simulated:
         gc.collect()
         tracemalloc.start()
         try:

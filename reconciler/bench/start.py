@@ -22,7 +22,7 @@ _IMPORTS: Final = "import sqlite3, attrs, click"
 
 def measure(yard: Yard, plan: Plan) -> Mapping[str, Measured]:
     """Measure `byre get` of many disks, and the imports alone, in turn."""
-    root = yard.folder / "start"
+    root = yard.in_memory / "start"
     plan.tell(f"a log with {plan.crowd} live disks")
     with simulation(root) as simulated:
         simulated.bring_live(plan.crowd)

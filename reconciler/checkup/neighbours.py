@@ -11,6 +11,7 @@ import socket
 from pathlib import Path
 from typing import Final
 
+from reconciler import udev
 from reconciler.checkup.finding import Finding, Level, Patient, exists, number, read
 
 WATCHES_MIN: Final = 8192
@@ -51,17 +52,14 @@ def udev_rule(patient: Patient) -> Finding:
     """Whether udev is told to leave byre's devices alone."""
     folders = (patient.etc, patient.run, patient.lib)
     rules = [rule for each in folders for rule in (each / "udev/rules.d").glob("*byre*.rules")]
-    if rules:
-        return Finding(check="udev-rule", level=Level.OK, found=f"{rules[0]}")
-    return Finding(
-        check="udev-rule",
-        level=Level.NOTE,
-        found="none for byre: udev probes the devices of sandboxes when they appear",
-        remedy=(
-            "a rules file will come with byre; until then a rule for loop* and dm-* devices that "
-            'sets ENV{UDEV_DISABLE_PERSISTENT_STORAGE_RULES_FLAG}="1" does it'
-        ),
-    )
+    remedy = f"`byre udev-rules > /etc/udev/rules.d/{udev.NAME}`"
+    if not rules:
+        found = "none for byre: udev probes the devices of sandboxes when they appear"
+        return Finding(check="udev-rule", level=Level.NOTE, found=found, remedy=remedy)
+    if read(rules[0]).strip() != udev.rules().strip():
+        found = f"{rules[0]} is not the one of this version"
+        return Finding(check="udev-rule", level=Level.NOTE, found=found, remedy=remedy)
+    return Finding(check="udev-rule", level=Level.OK, found=f"{rules[0]}")
 
 
 def lvm(patient: Patient) -> Finding:

@@ -41,6 +41,7 @@ _COMMANDS: Final[dict[str, str]] = {
     "log": "proving",
     "orphans": "orphaned",
     "doctor": "doctoring",
+    "udev-rules": "ruling",
     "demo": "demonstrating",
     "bench": "benching",
     "chaos": "chaotic",
@@ -80,7 +81,7 @@ class LazyGroup(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         module = importlib.import_module(f"reconciler.cli.{_COMMANDS[cmd_name]}")
-        command: click.Command = getattr(module, f"{cmd_name}_command")
+        command: click.Command = getattr(module, f"{cmd_name.replace('-', '_')}_command")
         _take_root(command)
         return command
 

@@ -78,8 +78,7 @@ class VmError(Exception):
 def main() -> int:
     """Run the command given on the command line; return the exit code to leave with."""
     arguments = _parse(sys.argv[1:])
-    signal.signal(signal.SIGTERM, _leave)
-    signal.signal(signal.SIGHUP, _leave)
+    end_guest_on_signals()
     try:
         return run_in_vm(
             arguments.command,
@@ -239,7 +238,7 @@ def virtme_command(
 
 
 class End(enum.Enum):
-    """How the machine ended: by itself, or killed."""
+    """How the machine ended: by itself, or killed, and why."""
 
     ITSELF = enum.auto()
     CUT = enum.auto()
@@ -247,7 +246,12 @@ class End(enum.Enum):
 
 
 def stream(
-    command: Sequence[str], *, log: Path, base: Path, timeout_s: float, cut: Callable[[], bool]
+    command: Sequence[str],
+    *,
+    log: Path,
+    base: Path,
+    timeout_s: float,
+    cut: Callable[[], bool],
 ) -> End:
     """Run `command`, copy its stdout to ours and its stderr to `log`; tell how it ended.
 
@@ -338,6 +342,12 @@ def _parse(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--opt", action="append", default=[], metavar="QEMU_OPTS")
     parser.add_argument("command", nargs="+", metavar="COMMAND")
     return parser.parse_args(words)
+
+
+def end_guest_on_signals() -> None:
+    """Have SIGTERM and SIGHUP end this process in good order, its guest first."""
+    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGHUP, _leave)
 
 
 def _leave(number: int, _frame: FrameType | None) -> None:

@@ -197,7 +197,7 @@ def test_the_kernel_is_changed_behind_its_port_only() -> None:
 def test_nothing_is_printed_past_the_one_who_speaks() -> None:
     """Scripts read stdout, and it is a contract: `say` writes it, and the completion does."""
     assert callers({"print"}) == []
-    speakers = ["reconciler/cli/completing.py", "reconciler/cli/say.py"]
+    speakers = [f"reconciler/cli/{name}.py" for name in ("completing", "ruling", "say")]
     assert callers({"sys.stdout.write"}) == speakers
 
 

@@ -210,6 +210,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, metavar="S")
     parser.add_argument("--out", type=Path, default=vm.CACHE / "powercut", metavar="DIR")
     arguments = parser.parse_args()
+    vm.end_guest_on_signals()
     torture = Torture(arguments.out.absolute(), arguments.seed)
     try:
         torture.run(arguments.cuts)

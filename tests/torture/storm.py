@@ -16,7 +16,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import random
+import shutil
 import signal
 import sys
 import time
@@ -295,9 +297,21 @@ def main() -> int:
     host = Host()
     try:
         print(Storm(host, arguments.seed).run(arguments.kills))
+    except AssertionError:
+        keep_what_happened(host)
+        raise
     finally:
         host.cleanup()
     return 0
+
+
+def keep_what_happened(host: Host) -> None:
+    """Save the log and the children's output from the guest, for whoever looks into it."""
+    to = Path(os.environ.get("BYRE_VM_OUT", "/tmp")) / "storm"
+    shutil.rmtree(to, ignore_errors=True)
+    to.mkdir(parents=True)
+    for path in (*host.root.glob("byre.db*"), *host.folder.glob("child-*.txt")):
+        shutil.copy(path, to)
 
 
 if __name__ == "__main__":

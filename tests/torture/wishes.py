@@ -92,11 +92,12 @@ class Wishes:
                 self._note_answer(name, child)
 
     def unmet(self) -> list[str]:
-        """Return the disks that are not what was asked of them last."""
+        """Return the disks that are not what was asked of them last, and how they are."""
         with Byre(self.host.root, read_only=True) as byre:
             records = [byre.get(name) for name in self.wanted]
         return [
-            record.name
+            f"{record.name} is {record.state}, recorded as desired {record.desired}, asked to be "
+            f"{self.wanted[record.name]}: {record.in_flight}, {record.failure}, {record.fault}"
             for record in records
             if not is_there(record) or record.desired != self.wanted[record.name]
         ]

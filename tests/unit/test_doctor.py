@@ -14,7 +14,7 @@ from typing import Any
 import attrs
 import pytest
 
-from reconciler import clash, doctor
+from reconciler import clash, doctor, udev
 from reconciler.checkup import devices, neighbours, software, storage
 from reconciler.checkup.finding import Check, Finding, Level, Patient
 from reconciler.cli.app import run
@@ -294,7 +294,10 @@ def test_udevd_is_asked_at_its_socket(patient: Patient) -> None:
 
 def test_our_rule_is_found_where_udev_looks(patient: Patient) -> None:
     assert Level.NOTE is level(neighbours.udev_rule, patient)
-    write(patient.etc / "udev/rules.d/10-byre.rules", "")
+    path = patient.etc / "udev/rules.d" / udev.NAME
+    write(path, "# an older one")
+    assert "not the one of this version" in neighbours.udev_rule(patient).found
+    path.write_text(udev.rules())
     assert Level.OK is level(neighbours.udev_rule, patient)
 
 
