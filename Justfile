@@ -67,8 +67,7 @@ fuzz SECONDS="60" *TARGETS:
 # Measure what docs/explanation/performance.md tells: devices in the VM, the rest on this host
 bench *ARGS:
     rm -rf "{{bench}}" && mkdir -p "{{bench}}"
-    {{vm}} --timeout 7200 --out "{{bench}}" -- sh -c 'byre bench "$@" -o json >"$BYRE_VM_OUT/vm.json"' \
-        bench create pause restore heal remove apply scale resync idle calls --where "in the VM" "$@"
+    {{vm}} --timeout 7200 --out "{{bench}}" -- sh tests/kernel/bench.sh "$@"
     byre bench appends sim get --where "on the host" "$@" --with "{{bench}}/vm.json" \
         --plots docs/explanation/performance -o json >"{{bench}}/both.json"
     cp "{{bench}}/both.json" docs/explanation/performance.json

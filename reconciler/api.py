@@ -277,7 +277,10 @@ class _Waiting:
 
     def _missing(self) -> list[Record]:
         records = map(self._byre.get, self._names)
-        return [record for record in records if not is_there(record)]
+        return [record for record in records if not self._is_there(record)]
+
+    def _is_there(self, record: Record) -> bool:
+        return is_there(record, boot_id=self._byre.log.boot_id)
 
     def _unseen(self) -> list[Record]:
         """Return the disks that a person had tried again a moment ago.
@@ -345,7 +348,7 @@ class _Waiting:
     def _answer(self, record: Record) -> Waited:
         if record.name in self._unseen_yet:
             return not_seen(record)
-        if is_there(record):
+        if self._is_there(record):
             return Waited(record=record, exit_code=0)
         failed = failed_for_good(record)
         if failed is not None:

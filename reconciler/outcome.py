@@ -38,11 +38,19 @@ def not_seen(record: Record) -> Waited:
     )
 
 
-def is_there(record: Record) -> bool:
-    """Tell whether a disk is what is desired, with nothing in flight."""
+def is_there(record: Record, *, boot_id: str = "") -> bool:
+    """Tell whether a disk is what is desired, with nothing in flight.
+
+    Args:
+        record: the disk.
+        boot_id: this boot, to tell a device of it from one that went with the last boot and was
+            not looked for since; "" where only the record matters.
+    """
     wanted_link = record.wanted.link if record.state in LIVE else None
+    has_device = bool(record.device_number) or record.cow_loop is not None
     return (
         is_met(record.state, record.desired)
+        and not (has_device and boot_id and record.boot_id != boot_id)
         and record.link == str(wanted_link or "")
         and record.in_flight is None
         and record.fault is None

@@ -20,6 +20,7 @@ from reconciler.drivers.cow_room import cow_size
 from reconciler.kernel.dm import DeviceMapper
 from reconciler.kernel.loopdev import LoopDevices
 from statemachine.errors import TransientError
+from statemachine.names import UUID_PREFIX
 from statemachine.observed import Loop, SnapshotTable
 
 MARKER: Final = "BYREBENCH"
@@ -92,7 +93,10 @@ class Exec:
 
 
 class Floor:
-    """The ioctls that byre makes for a transition, and nothing else."""
+    """The ioctls that byre makes for a transition, and nothing else.
+
+    Its files and UUIDs look like byre's to the udev rules, so that these serve both or neither.
+    """
 
     name = "floor"
 
@@ -131,13 +135,15 @@ class Floor:
             return self._loops.attach(file.fileno(), marker=MARKER, read_only=read_only)
 
     def _cow(self, disk: str) -> Path:
-        return self._yard.folder / f"floor-{disk}.cow"
+        folder = self._yard.folder / "floor/cow"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / f"{disk.encode().hex():0>32.32}-1.cow"
 
     def _device(self, disk: str) -> str:
         return f"{self._yard.prefix}floor-{disk}"
 
     def _uuid(self, disk: str) -> str:
-        return f"{MARKER}-{self._device(disk)}"
+        return f"{UUID_PREFIX}bench-{self._device(disk)}"
 
 
 def _again(change: Callable[[], object]) -> None:

@@ -10,8 +10,15 @@ import os
 import platform
 import sqlite3
 from pathlib import Path
+from typing import Final
 
+from reconciler import udev
 from reconciler.bench.results import Machine
+
+_RULES: Final = tuple(
+    Path(folder) for folder in ("/etc/udev/rules.d", "/run/udev/rules.d", "/usr/lib/udev/rules.d")
+)
+"""Where udevd reads rules from; udev(7)."""
 
 
 def describe(folder: Path, *, where: str) -> Machine:
@@ -31,6 +38,7 @@ def describe(folder: Path, *, where: str) -> Machine:
         byre=importlib.metadata.version("byre"),
         file_system=_file_system(folder.resolve()),
         udev=Path("/run/udev/control").exists(),
+        udev_rules=any((rules / udev.NAME).exists() for rules in _RULES),
     )
 
 

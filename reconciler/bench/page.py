@@ -79,7 +79,8 @@ def _points(rows: Sequence[RowResult]) -> list[tuple[str, ...]]:
 
 
 def _words(machine: Machine, *, quick: bool) -> str:
-    udev = "udevd running" if machine.udev else "no udevd"
+    rules = "with" if machine.udev_rules else "without"
+    udev = f"udevd {rules} byre's rules" if machine.udev else "no udevd"
     said = (
         f"byre {machine.byre}, Linux {machine.kernel}, {machine.cpus} CPUs ({machine.cpu}), "
         f"Python {machine.python}, SQLite {machine.sqlite}, roots on {machine.file_system}, {udev}."

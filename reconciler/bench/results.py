@@ -114,6 +114,8 @@ class Machine:
     """Of the folder that the root was in: on tmpfs an fsync costs nothing."""
     udev: bool
     """Whether udevd was alive."""
+    udev_rules: bool
+    """Whether it had byre's rules."""
 
 
 @attrs.frozen(kw_only=True)

@@ -117,3 +117,32 @@ def test_many_disks_are_worked_on_together(byre: Byre, kernel: SimKernel) -> Non
     byre.command(names, Trigger.REMOVE)
     assert all(waited.is_there for waited in byre.wait(names, timeout_s=30))
     assert (kernel.loops(), kernel.dm_names()) == ((), ())
+
+
+def test_a_device_of_the_last_boot_is_not_there_until_it_was_looked_for(
+    byre: Byre, folder: Path, kernel: SimKernel
+) -> None:
+    byre.ensure("sb-1", base=BASE)
+    byre.wait(["sb-1"], timeout_s=10)
+    kernel.reboot()
+    with Byre(folder / "root", kernel=kernel) as busy, busy.lock:
+        with Byre(
+            folder / "root", kernel=kernel
+        ) as asking:  # somebody else should work, and does not
+            [waited] = asking.wait(["sb-1"], timeout_s=0.2)
+        assert (waited.exit_code, waited.record.state) == (5, State.SNAPSHOTTED)
+    with Byre(folder / "root", kernel=kernel) as after:
+        [waited] = after.wait(["sb-1"], timeout_s=10)
+    assert (waited.exit_code, waited.record.state) == (0, State.RESTORED)
+
+
+def test_a_plain_file_outlives_a_reboot(folder: Path) -> None:
+    kernel = SimKernel()
+    kernel.host.dm_errno = kernel.host.loop_errno = errno.ENOENT
+    kernel.make_file(BASE, MIB)
+    with Byre(folder / "plain", kernel=kernel) as byre:
+        byre.ensure("sb-1", base=BASE)
+        byre.wait(["sb-1"], timeout_s=10)
+    kernel.reboot()
+    with Byre(folder / "plain", kernel=kernel) as byre:
+        assert [each.exit_code for each in byre.wait(["sb-1"], timeout_s=10)] == [0]
