@@ -261,9 +261,11 @@ class _Waiting:
             while (left_s := self._left_s()) > 0:
                 if self._work():
                     break
-                missing = [*self._missing(), *self._unseen()]
-                if all(map(failed_for_good, missing)):
-                    break
+                records = list(map(self._byre.get, self._names))
+                missing = [record for record in records if not self._is_there(record)]
+                if all(map(failed_for_good, [*missing, *self._unseen()])):
+                    # By this very look: a moment later a repair may be in flight again.
+                    return list(map(self._answer, records))
                 follower.wait(min(left_s, FOLLOW_S))
         return [self._answer(self._byre.get(name)) for name in self._names]
 

@@ -233,8 +233,9 @@ def _make(path: Path) -> None:
 
 def _check(connection: sqlite3.Connection, path: Path) -> bool:
     """Refuse what is no log, or too new a one; True for a file that nothing was written to."""
-    application = int(connection.execute("PRAGMA application_id").fetchone()[0])
+    # In this order: another process may make the log between the two, and does so in one commit.
     tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    application = int(connection.execute("PRAGMA application_id").fetchone()[0])
     is_new = application == 0 and not tables
     if application != schema.APPLICATION_ID and not is_new:
         msg = f"{path} is not a log of byre (application id {application:#x})"
