@@ -195,6 +195,14 @@ class EventLog:
         """Return all records by name, removed ones too."""
         return [read_record(row[0]) for row in self._read("SELECT record FROM disks ORDER BY name")]
 
+    def moment(self) -> tuple[int, list[Record]]:
+        """Return (newest seq, all records) as they are at one moment, whoever appends meanwhile."""
+        rows = self._read(
+            "SELECT newest.seq, record FROM (SELECT coalesce(max(seq), 0) AS seq FROM events) "
+            "AS newest LEFT JOIN disks ORDER BY name"
+        )
+        return int(rows[0][0]), [read_record(row[1]) for row in rows if row[1] is not None]
+
     def events(self, *, after: int = 0) -> Iterator[Event]:
         """Yield all events with a seq above `after`, in order, in bounded memory."""
         query = f"{SELECT_EVENTS} WHERE seq > ? ORDER BY seq LIMIT {PAGE_EVENTS}"

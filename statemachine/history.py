@@ -5,6 +5,7 @@ Reads only. May be imported by `reconciler`.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -187,11 +188,14 @@ class Difference:
 def compare(log: EventLog) -> Iterator[Difference]:
     """Rebuild all records from the events alone and yield where the projection differs.
 
+    Others may append meanwhile: what is compared is the log as it was when this began.
+
     Raises:
         LogDamaged: the events themselves do not fit together.
     """
-    recorded = {record.name: record for record in log.records()}
-    replayed = replay(log.events())
+    newest, records = log.moment()
+    recorded = {record.name: record for record in records}
+    replayed = replay(itertools.takewhile(lambda event: event.seq <= newest, log.events()))
     for name in sorted(recorded.keys() | replayed.keys()):
         ours, theirs = recorded.get(name), replayed.get(name)
         if ours is None or theirs is None:

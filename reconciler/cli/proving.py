@@ -13,7 +13,11 @@ from reconciler.cli import options, say
 from reconciler.cli.app import Context
 from statemachine import history
 from statemachine.eventlog import EventLog
+from statemachine.projection import Record
 from statemachine.salvage import salvage
+
+LOOKS_MAX = 10
+"""How often a disk is looked at that a reconciler moves between the look and the record."""
 
 
 @click.command(
@@ -54,15 +58,23 @@ def replay_command(ctx: Context, *, verify: bool, repair: bool, output: str) -> 
 
 
 def _drifts(byre: Byre) -> list[str]:
-    found = []
-    for record in byre.log.records():
+    found = [_drift(byre, record) for record in byre.log.records()]
+    return [line for line in found if line]
+
+
+def _drift(byre: Byre, record: Record) -> str:
+    """Say how the kernel differs from a record; "" if it does not, or if it is being changed."""
+    for _ in range(LOOKS_MAX):
+        if record.in_flight is not None:
+            return ""  # whoever does it ends it, and the next pass if that one died
         view, _ = byre.look(record)
-        judged = drift.judge(record, view.seen)
-        if view.seen.fault:
-            found.append(f"{record.name}: {view.seen.fault}")
-        elif judged is not None:
-            found.append(f"{record.name}: {'; '.join(judged.differences)}")
-    return found
+        now = byre.get(record.name)
+        if now.expect == record.expect:
+            judged = drift.judge(record, view.seen)
+            wrong = view.seen.fault or ("; ".join(judged.differences) if judged else "")
+            return f"{record.name}: {wrong}" if wrong else ""
+        record = now
+    return ""
 
 
 @click.group("log", epilog=options.epilog("byre log verify", "byre log salvage /srv/new/byre.db"))

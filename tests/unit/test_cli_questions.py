@@ -163,6 +163,21 @@ def test_replay_compares_with_the_kernel(world: World) -> None:
     assert (answer.code, answer.json["differences"], len(answer.json["drift"])) == (1, [], 1)
 
 
+def test_replay_takes_no_disk_for_different_that_is_moved_meanwhile(world: World) -> None:
+    """A reconciler works on while somebody asks; the look and the record are of two moments."""
+    calls: list[object] = []
+
+    def pause(call: object) -> None:
+        calls.append(call)
+        if len(calls) == 1:
+            assert world.byre("pause", "sb-1", "--wait").code == 0
+
+    world.kernel.faults.hook("dm", pause, about="byre-sb-1")
+    answer = world.byre("replay", "--verify", "-o", "json")
+    assert len(calls) > 1
+    assert (answer.json["drift"], answer.json["differences"], answer.code) == ([], [], 0)
+
+
 def test_a_newer_log_is_refused(world: World) -> None:
     with contextlib.closing(sqlite3.connect(world.root / "byre.db")) as raw, raw:
         raw.execute("PRAGMA user_version = 99")

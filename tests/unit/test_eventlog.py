@@ -247,6 +247,29 @@ def test_a_record_that_is_not_what_the_events_say_is_found_and_named(
     assert list(history.compare(log)) == []
 
 
+class Busy(EventLog):
+    """A log that somebody else appends to right before its events are read."""
+
+    def events(self, *, after: int = 0) -> Iterator[Event]:
+        with EventLog(self.path) as other:
+            other.append([declaration(f"sb-{other.last_seq() + 1}")])
+        yield from super().events(after=after)
+
+
+def test_what_others_append_meanwhile_is_no_difference(log: EventLog, path: Path) -> None:
+    log.append([declaration("sb-1")])
+    with Busy(path, read_only=True) as busy:
+        assert list(history.compare(busy)) == []
+        history.prove(busy)
+    assert [record.name for record in log.records()] == ["sb-1", "sb-2", "sb-3", "sb-4"]
+
+
+def test_a_moment_of_an_empty_log_has_no_records(log: EventLog) -> None:
+    assert log.moment() == (0, [])
+    log.append([host_event()])
+    assert log.moment() == (1, [])
+
+
 # --- helpers --------------------------------------------------------------------------------------
 
 
