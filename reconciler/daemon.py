@@ -138,6 +138,10 @@ class Daemon:
         self._chores.add(Chore.SPECS)
         self._chores.add(Chore.RESYNC)
 
+    def resync(self) -> None:
+        """Survey the host now, as when a resync is due, from any thread."""
+        self._chores.add(Chore.RESYNC)
+
     def _take_signals(self, done: threading.Event) -> None:
         while not done.is_set():
             got = signal.sigtimedwait(_SIGNALS, 0.5)

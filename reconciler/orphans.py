@@ -241,13 +241,14 @@ class _Judge:
     def files(self) -> Iterable[Orphan]:
         """CoW files and clones that no record needs."""
         open_names = {Path(r.cow_path).name for r in self._records if not _is_over(r)}
+        begun = {_key(r) for r in self._records if not r.cow_path}
         for name, file in self._sight.files.items():
             match = _COW_NAME.fullmatch(name)
             assert match is not None, "only ours were looked at"
             owner = DmUuid(match[1], int(match[2]))
             is_partial = name.startswith(".")
-            begun = any(_key(r) == owner and not r.cow_path for r in self._records)
-            if name in open_names or (owner in self._needed and (is_partial or begun)):
+            is_begun = is_partial or owner in begun
+            if name in open_names or (owner in self._needed and is_begun):
                 continue
             yield Orphan(
                 kind=OrphanKind.FILE,

@@ -9,27 +9,21 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import io
-import threading
 import tracemalloc
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-import structlog
-
 from reconciler.api import Byre
 from reconciler.bench.plan import Plan
-from reconciler.bench.results import BenchFailed, Measured, Series, quantile
+from reconciler.bench.results import Measured, Series, quantile
 from reconciler.bench.stopwatch import others_cpu_s, own_thread_cpu_s, until, until_quiet
+from reconciler.bench.threaded import Threaded, at_work
 from reconciler.bench.yard import Yard
 from reconciler.config import Settings
-from reconciler.daemon import Daemon
 from reconciler.kernel.sim import SimKernel
-from reconciler.logs import LogFormat, configure
 from reconciler.outcome import is_there
 from reconciler.specs import Sourced
-from statemachine.events import EventType
 from statemachine.spec import parse
 from statemachine.units import Bytes
 
@@ -44,28 +38,12 @@ _MEMORY_SHARE: Final = 5
 
 
 class Simulation:
-    """A reconciler at work in a thread of this process, on a simulated host."""
+    """A root on a simulated host, with a reconciler at work."""
 
-    def __init__(self, byre: Byre, kernel: SimKernel) -> None:
+    def __init__(self, byre: Byre, kernel: SimKernel, reconciler: Threaded) -> None:
         self.byre = byre
+        self.reconciler = reconciler
         self._kernel = kernel
-        self._daemon = Daemon(byre)
-        self._thread = threading.Thread(target=self._daemon.run, name="byre-bench", daemon=True)
-
-    def start(self) -> None:
-        """Start the reconciler and wait until it is at work and at rest."""
-        self._thread.start()
-        until(self._has_started, "the reconciler is at work")
-        until_quiet(self.cpu_s)
-
-    def stop(self) -> None:
-        """End it, after what is in flight."""
-        self._daemon.stop("the bench is over")
-        self._thread.join()
-
-    def cpu_s(self) -> float:
-        """Return the CPU time of this process but for the calling thread's, which watches."""
-        return others_cpu_s()
 
     def bring_live(self, disks: int) -> tuple[float, float]:
         """Declare disks and wait until all are live.
@@ -73,22 +51,16 @@ class Simulation:
         Returns:
             The CPU time of the declaration and of the reconciler, each for all disks.
         """
-        names = [f"sb-{number}" for number in range(disks)]
         specs = parse(
-            {"disk": [{"name": name, "base": str(BASE)} for name in names]},
+            {"disk": [{"name": f"sb-{number}", "base": str(BASE)} for number in range(disks)]},
             source="the bench",
             folder=Path("/"),
         )
-        before_s, own_s = self.cpu_s(), own_thread_cpu_s()
+        before_s, own_s = others_cpu_s(), own_thread_cpu_s()
         self.byre.apply([Sourced("the bench", spec) for spec in specs], reason="byre bench")
         declared_s = own_thread_cpu_s() - own_s
         until(self._has_ended, f"{disks} simulated disks are live")
-        return declared_s, self.cpu_s() - before_s
-
-    def resync_s(self) -> float:
-        """Have everything looked at; returns the CPU time that took."""
-        self._daemon.reload()
-        return until_quiet(self.cpu_s).cpu_s
+        return declared_s, others_cpu_s() - before_s
 
     def forget_trace(self) -> None:
         """Have the simulated kernel forget which calls there were."""
@@ -99,13 +71,8 @@ class Simulation:
 
         All records are looked at in a rest only, as that takes the reconciler's time.
         """
-        until_quiet(self.cpu_s)
+        until_quiet(others_cpu_s)
         return all(map(is_there, self.byre.log.records()))
-
-    def _has_started(self) -> bool:
-        if not self._thread.is_alive():
-            raise BenchFailed("the reconciler ended")
-        return any(e.type == EventType.RECONCILER_STARTED for e in self.byre.log.events())
 
 
 @contextlib.contextmanager
@@ -113,19 +80,12 @@ def simulation(root: Path) -> Iterator[Simulation]:
     """Have a reconciler at work on a new root for the length of a `with` block."""
     kernel = SimKernel()
     kernel.make_file(BASE, _BASE_BYTES, b"base")
-    before = structlog.get_config()
-    configure(LogFormat.TEXT, stream=io.StringIO())
-    try:
-        settings = Settings(resync_s=_RESYNC_S)
-        with Byre(root, kernel=kernel, settings=settings, reserve_bytes=0) as byre:
-            made = Simulation(byre, kernel)
-            made.start()
-            try:
-                yield made
-            finally:
-                made.stop()
-    finally:
-        structlog.configure(**before)
+    settings = Settings(resync_s=_RESYNC_S)
+    with (
+        Byre(root, kernel=kernel, settings=settings, reserve_bytes=0) as byre,
+        at_work(byre) as reconciler,
+    ):
+        yield Simulation(byre, kernel, reconciler)
 
 
 def measure(yard: Yard, plan: Plan) -> Mapping[str, Measured]:
@@ -134,7 +94,7 @@ def measure(yard: Yard, plan: Plan) -> Mapping[str, Measured]:
     plan.tell(f"{disks} simulated disks")
     with simulation(yard.in_memory / "sim") as simulated:
         declared_s, moved_s = simulated.bring_live(disks)
-        resyncs = [simulated.resync_s() / disks for _ in range(_RESYNCS)]
+        resyncs = [simulated.reconciler.resync().cpu_s / disks for _ in range(_RESYNCS)]
     plan.tell(f"the memory of {disks // _MEMORY_SHARE} simulated disks")
     costs = {
         "a declaration, CPU": [declared_s / disks],

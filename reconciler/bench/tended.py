@@ -26,7 +26,7 @@ from reconciler.bench.stopwatch import (
     until,
     until_quiet,
 )
-from reconciler.bench.yard import Yard, written_bytes
+from reconciler.bench.yard import Yard, end, written_bytes
 from reconciler.config import Settings
 from reconciler.outcome import is_there
 from reconciler.specs import Sourced
@@ -135,6 +135,15 @@ class Client:
         events = [event for event in self.byre.history(disk) if event.seq >= record.declared_seq]
         return (events[-1].at - events[0].at) / 1e9
 
+    def traces(self, pid: int) -> Traces:
+        """Return what a process that reconciles this root has left so far."""
+        files = [path.stat() for path in sorted(self.root.iterdir()) if not _is_shared(path)]
+        return Traces(
+            newest=self.byre.log.last_seq(),
+            written_bytes=written_bytes(pid),
+            files=tuple((each.st_ino, each.st_mtime_ns, each.st_size) for each in files),
+        )
+
     def close(self) -> None:
         """Close the log."""
         self.byre.close()
@@ -178,8 +187,8 @@ class Tended(Client):
         """Wait until the reconciler is at rest; returns what it did until then."""
         return until_quiet(self.cpu_s, quiet_s=quiet_s)
 
-    def resync(self) -> Busy:
-        """Have everything looked at; returns what that cost."""
+    def look_at_all(self) -> Busy:
+        """Have a pass made for every disk, by SIGHUP; returns what that cost."""
         self._daemon.signal(signal.SIGHUP)
         return self.until_quiet(quiet_s=1.0)
 
@@ -187,14 +196,9 @@ class Tended(Client):
         """Return the CPU time that the reconciler has used."""
         return cpu_of_s(self.pid)
 
-    def traces(self) -> Traces:
-        """Return what it has left so far."""
-        files = [path.stat() for path in sorted(self.root.iterdir()) if not _is_shared(path)]
-        return Traces(
-            newest=self.byre.log.last_seq(),
-            written_bytes=written_bytes(self.pid),
-            files=tuple((each.st_ino, each.st_mtime_ns, each.st_size) for each in files),
-        )
+    def end(self) -> None:
+        """End the reconciler; the disks stay as they are."""
+        end(self._daemon)
 
     def _is_at_work(self) -> bool:
         if not self._daemon.is_alive:
