@@ -7,6 +7,7 @@ May be imported by eventlog, history and salvage.
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final
@@ -23,6 +24,8 @@ from statemachine.schema import DISK_COLUMNS, EVENT_COLUMNS
 if TYPE_CHECKING:
     import sqlite3
 
+_RECORDS_KEPT: Final = 256
+"""For the disks that are worked on at one time, not for all that there are."""
 SELECT_EVENTS: Final = f"SELECT {', '.join(EVENT_COLUMNS)} FROM events"  # noqa: S608 - constants
 _INSERT_EVENT: Final = (
     f"INSERT INTO events ({', '.join(EVENT_COLUMNS)}) "  # noqa: S608 - constants
@@ -35,8 +38,13 @@ _UPSERT_DISK: Final = (
 )
 
 
+@functools.lru_cache(maxsize=_RECORDS_KEPT)
 def read_record(text: object) -> Record:
-    """Return a record as the table `disks` has it; raises LogDamaged when it cannot be read."""
+    """Return a record as the table `disks` has it; raises LogDamaged when it cannot be read.
+
+    A disk that is worked on is read at each step and by each commit: the same text is the same
+    record, and is read once.
+    """
     try:
         return projection.from_row(json.loads(str(text)))
     except (ValueError, RecursionError) as error:

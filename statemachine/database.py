@@ -133,12 +133,13 @@ def identities(path: Path) -> tuple[tuple[int, int] | None, ...]:
     As long as a connection is open both stay the same, unless somebody replaces them: what is
     written then goes to files that have no name any more.
     """
-    return tuple(_identity(each) for each in (path, path.with_name(f"{path.name}-wal")))
+    name = os.fspath(path)  # as text: each commit asks, and a `Path` takes longer than the call
+    return _identity(name), _identity(f"{name}-wal")
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+def _identity(path: str) -> tuple[int, int] | None:
     try:
-        status = path.lstat()
+        status = os.lstat(path)
     except FileNotFoundError:
         return None
     return status.st_dev, status.st_ino

@@ -107,6 +107,10 @@ def running(folder: Path, lines: list[Any]) -> Iterator[Running]:
     made.close()
 
 
+def assert_soon(event: threading.Event) -> None:
+    assert event.wait(GIVE_UP_S), "it did not happen"
+
+
 def forge_the_newest(running: Running) -> None:
     running.edit(
         "DROP TRIGGER events_no_update",
@@ -128,11 +132,15 @@ def test_a_reconciler_whose_log_becomes_damaged_ends_and_leaves_every_disk(
     running: Running, lines: list[Any], harm: Callable[[Running], None]
 ) -> None:
     running.live("sb-1", "sb-2", "sb-3")
+    # Nobody gets beyond a look before the harm is done.
+    is_harmed = threading.Event()
+    running.kernel.faults.hook("dm", lambda _: assert_soon(is_harmed))
     # Something is to be done for each of them, so that each worker meets the damage.
     for name in ("sb-1", "sb-2", "sb-3"):
         running.asking.command([name], Trigger.PAUSE)
     shown = running.shown()
     harm(running)
+    is_harmed.set()
     running.look()
     ended_by = running.ended()
     assert isinstance(ended_by, LogDamaged)

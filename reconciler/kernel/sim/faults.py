@@ -45,9 +45,9 @@ class SimCrash(BaseException):
         self.when = when
 
 
-@attrs.frozen(kw_only=True)
+@attrs.define(kw_only=True, eq=False)
 class Call:
-    """One call of the port, for hooks and for the trace."""
+    """One call of the port, for hooks and for the trace; how it ended is set when it has."""
 
     number: int
     """Counts all calls, from 1."""
@@ -235,12 +235,15 @@ class Faults:
             self._strike(call, "after")
         except OSError as error:
             raised = from_oserror(error, str(call))
-            self._end(attrs.evolve(call, error=raised))
+            call.error = raised
+            self._end(call)
             raise raised from error
         except ByreError as error:
-            self._end(attrs.evolve(call, error=error))
+            call.error = error
+            self._end(call)
             raise
-        self._end(attrs.evolve(call, result=result))
+        call.result = result
+        self._end(call)
         return result
 
     def _begin(
@@ -263,7 +266,11 @@ class Faults:
         self._run_hooks(call, "after")
         self._die_if_due(call, "after")
 
+    # Nothing is scripted for most calls: the next three look before they lock.
+
     def _strike(self, call: Call, when: When) -> None:
+        if not self._faults:
+            return
         with self._lock:
             fault = next((each for each in self._faults if each.strikes(call, when)), None)
         if fault is None:
@@ -277,6 +284,8 @@ class Faults:
             raise self._crash
 
     def _run_hooks(self, call: Call, when: When) -> None:
+        if not self._hooks:
+            return
         with self._lock:
             due = [run for name, about, at, run in self._hooks
                    if at == when and _matches(name, about, call)]  # fmt: skip
@@ -284,6 +293,8 @@ class Faults:
             run(call)
 
     def _die_if_due(self, call: Call, when: When) -> None:
+        if not (self._crashes or self._call_crashes):
+            return
         with self._lock:
             by_point, by_call = (call.point, when), (call.number, when)
             if by_point not in self._crashes and by_call not in self._call_crashes:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -93,7 +94,7 @@ class Host:
             self._depth -= 1
             if self._depth == 0:
                 due, self._due = self._due, []
-            listeners = tuple(self._listeners)
+            listeners = tuple(self._listeners) if due else ()
             self._lock.release()
             for name in dict.fromkeys(due):
                 for listener in listeners:
@@ -113,7 +114,7 @@ class Host:
     @property
     def boot_id(self) -> str:
         """Which boot this is: the same text for the same count of reboots."""
-        return str(uuid.uuid5(_BOOT_NAMESPACE, f"byre-sim-{self.boot}"))
+        return _boot_id(self.boot)
 
     # --- devices ------------------------------------------------------------------------------
 
@@ -250,6 +251,11 @@ class Host:
         path = f"/dev/{name}"
         if self.tree.find(path) is None:
             self.tree.add(path, BlockNode(self.dev_fs, path, self.now_ns(), number))
+
+
+@functools.lru_cache(maxsize=8)
+def _boot_id(boot: int) -> str:
+    return str(uuid.uuid5(_BOOT_NAMESPACE, f"byre-sim-{boot}"))
 
 
 def pages_floor(capacity: Bytes | None) -> int | None:

@@ -10,6 +10,7 @@ Raises OSError as system calls do. May be imported by the rooms of `sim` only.
 from __future__ import annotations
 
 import errno
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -70,7 +71,8 @@ class Tree:
                 place = Place(stack[-1], "/", stack[-1])
                 continue
             node = stack[-1].entries.get(name)
-            place = Place(stack[-1], name, node)
+            if not todo:
+                place = Place(stack[-1], name, node)
             if isinstance(node, Symlink) and (todo or follow):
                 links += 1
                 if links > _LINKS_MAX:
@@ -149,7 +151,12 @@ class Tree:
 
 def _parts(path: Path | str) -> list[str]:
     """Split a path, last part first."""
-    return [part for part in reversed(str(path).split("/")) if part not in {"", "."}]
+    return list(_split(str(path)))
+
+
+@functools.lru_cache(maxsize=4096)
+def _split(path: str) -> tuple[str, ...]:
+    return tuple(part for part in reversed(path.split("/")) if part not in {"", "."})
 
 
 def _folder(node: Node | None, path: Path | str) -> Folder:
