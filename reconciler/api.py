@@ -30,7 +30,7 @@ from reconciler.declare import Declared, Declarer
 from reconciler.drivers.port import View
 from reconciler.kernel.port import Kernel
 from reconciler.lock import RootLock
-from reconciler.outcome import Waited, failed_for_good, is_gone, is_there, not_seen
+from reconciler.outcome import Waited, failed_for_good, is_there, not_seen
 from reconciler.reconcile import Reconciler, Settled
 from reconciler.requester import this_process
 from reconciler.specs import Sourced
@@ -242,7 +242,7 @@ class Byre:
         with self.lock:
             history.prove(self.log)
             reconciler = self.reconciler()
-            names = [r.name for r in self.log.records() if not (is_gone(r) and is_there(r))]
+            names = list(self.log.names_in_use())
             return _Waiting(self, names, timeout_s).work(reconciler)
 
 

@@ -26,7 +26,7 @@ from reconciler import orphans, specs, survey
 from reconciler.api import Byre
 from reconciler.guard import Guard
 from reconciler.index import Index
-from reconciler.outcome import is_gone
+from reconciler.known import Known
 from reconciler.reconcile import Reconciler, Settled
 from reconciler.watch.hint import Hint, HintKind, Watcher
 from reconciler.watch.linkfolders import LinkFolderWatcher
@@ -79,6 +79,7 @@ class Daemon:
         self._disks: WorkQueue[str] = WorkQueue(byre.clock)
         self._chores: WorkQueue[Chore] = WorkQueue(byre.clock)
         self._index = Index()
+        self._known = Known()
         self._guard = Guard(
             byre.kernel, byre.root.cows, byre.settings, byre.clock, self._wake_disks_first
         )
@@ -165,7 +166,7 @@ class Daemon:
             damaged=self._end_for,
         )
         self._start_watchers()
-        self._learn(self._byre.log.records())
+        self._learn(self._known.news(self._byre.log))
         self._guard.start()
         self._byre.log.on_commit = self._take_in
         for chore in (Chore.SPECS, Chore.RESYNC):
@@ -226,17 +227,20 @@ class Daemon:
         At the start and on a person's word by a pass for each, else by one survey of the host and
         a pass for those that it is not sure of.
         """
-        records = self._byre.log.records()
-        self._learn(records)
+        self._learn(self._known.news(self._byre.log))
+        self._index.tidy()
+        self._guard.tidy()
+        records = self._known.records()
         self._links.set_folders(self._index.link_folders())
         seen = None if self._is_thorough else self._survey()
         self._is_thorough = False
         for record in records:
-            if not is_gone(record) and not self._is_quiet(record, seen):
+            if not self._is_quiet(record, seen):
                 self._disks.add(record.name)
         jitter = 1 + RESYNC_JITTER * (2 * random.random() - 1)  # noqa: S311 - not a secret
         self._chores.add_after(Chore.RESYNC, self._byre.settings.resync_s * jitter)
-        self._note_orphans()
+        if seen is None or survey.has_strangers(records, seen, self._byre.kernel):
+            self._note_orphans()
 
     def _survey(self) -> survey.Survey | None:
         byre = self._byre
@@ -335,6 +339,7 @@ class Daemon:
         self._chores.add(Chore.LOG)
 
     def _learn(self, records: Sequence[Record]) -> None:
+        self._known.update(records)
         self._index.update(records)
         self._guard.update(records)
 

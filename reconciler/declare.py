@@ -167,7 +167,7 @@ class Declarer:
         """Refuse a link that a disk outside of this set has, or is about to have."""
         links = {each.spec.link: each.spec.name for each in wanted if each.spec.link}
         names = {each.spec.name for each in wanted}
-        for record in self._log.records() if links else []:
+        for record in self._log.in_use() if links else []:
             link = record.wanted.link
             if record.name in names or link not in links or record.desired is not Desired.LIVE:
                 continue
@@ -225,7 +225,7 @@ class Declarer:
     def _pruned(self, names: set[str]) -> list[tuple[str, NewEvent | None]]:
         gone = [
             record
-            for record in self._log.records()
+            for record in self._log.in_use()
             if record.name not in names and record.desired is not Desired.REMOVED
         ]
         return [

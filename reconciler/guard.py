@@ -108,6 +108,12 @@ class Guard:
                 self._seqs[record.name] = record.seq
                 self._take_in(record)
 
+    def tidy(self) -> None:
+        """Forget the disks that have no store that is written to: there is no end to them."""
+        with self._lock:
+            kept = self._stores.keys() | self._waiting
+            self._seqs = {name: seq for name, seq in self._seqs.items() if name in kept}
+
     def _take_in(self, record: Record) -> None:
         self._waiting.discard(record.name)
         if record.frozen is not None or _waits_for_room(record):

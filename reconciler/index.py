@@ -45,6 +45,11 @@ class Index:
                 for thing in things:
                     self._disks[thing].add(record.name)
 
+    def tidy(self) -> None:
+        """Forget the disks that were removed: there is no end to them."""
+        with self._lock:
+            self._seqs = {name: seq for name, seq in self._seqs.items() if name in self._things}
+
     def find(self, thing: str) -> tuple[str, ...]:
         """Return the disks that have a device, a dm name or a link; mostly none or one."""
         with self._lock:

@@ -96,26 +96,38 @@ def survey(log: EventLog, kernel: Kernel, root: Root) -> tuple[Orphan, ...]:
     Raises:
         ActionError: a question to the kernel failed.
     """
-    before = log.records()
+    before = log.in_use()
     sight = look(kernel, root, before)
-    return find(sight, [*log.records(), *before], root=root, root_id=log.root_id)
+    in_use = [*log.in_use(), *before]
+    return find(sight, [*in_use, *_removed(log, sight, in_use)], root=root, root_id=log.root_id)
+
+
+def _removed(log: EventLog, sight: Sight, in_use: Iterable[Record]) -> list[Record]:
+    """Return the records of removed disks that something seen belongs to: few of very many."""
+    markers = (*(line.uuid for line in sight.names), *(loop.marker for loop in sight.loops))
+    owners = {uuid.disk_id for marker in markers if (uuid := DmUuid.parse(marker))}
+    owners |= {match[1] for name in sight.files if (match := _COW_NAME.fullmatch(name))}
+    owners -= {record.id for record in in_use}
+    names = sight.links.keys() - {record.device_name for record in in_use}
+    found = (*map(log.record_of, owners), *map(log.record_with_device, names))
+    return [record for record in found if record is not None]
 
 
 def look(kernel: Kernel, root: Root, records: Iterable[Record]) -> Sight:
     """Look at everything that could be an orphan; changes nothing."""
-    known = {record.device_name for record in records}
     needed = {str(_key(record)) for record in records if not _is_over(record)}
-    names = tuple(line for line in _dm_names(kernel) if DmUuid.parse(line.uuid))
+    everyone = _dm_names(kernel)
+    names = tuple(line for line in everyone if DmUuid.parse(line.uuid))
     devices = {line.name: kernel.dm(line.name) for line in names if line.uuid not in needed}
-    entries = [name for name in kernel.list_folder(root.cows) if _COW_NAME.fullmatch(name)]
-    files = {name: kernel.identify(root.cows / name) for name in entries}
-    mapper = [name for name in kernel.list_folder(MAPPER) if name in known]
+    files = {n: f for n, f in kernel.files_in(root.cows).items() if _COW_NAME.fullmatch(n)}
+    there = {f"../dm-{line.device.minor}" for line in everyone}
+    mapper = [name for name, text in kernel.links_in(MAPPER).items() if text not in there]
     links = {name: _dangling(kernel, MAPPER / name) for name in mapper}
     return Sight(
         names=names,
         devices={name: device for name, device in devices.items() if device is not None},
         loops=kernel.loops(),
-        files={name: file for name, file in files.items() if file is not None},
+        files=files,
         links={name: target for name, target in links.items() if target},
     )
 

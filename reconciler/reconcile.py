@@ -109,7 +109,7 @@ class Reconciler:
         Called once, before the first pass, by whoever holds the root's lock. Idempotent.
         """
         self._note_boot()
-        for record in self.log.records():
+        for record in self.log.in_use():
             if uses_base_loop(record):
                 self.bases.claim(record.name, self._base_of(record))
             self._folders.note(record.made_folders)

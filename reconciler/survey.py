@@ -10,7 +10,7 @@ What it does not do: it decides nothing and changes nothing. May be imported by 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -18,11 +18,11 @@ import attrs
 
 from reconciler.config import Root, Settings
 from reconciler.drivers.cow_room import freeze_above, grow_above
-from reconciler.kernel.port import Kernel
+from reconciler.kernel.port import DmName, Kernel
 from reconciler.space import SpaceLevel
 from statemachine.machine import LIVE, State, is_met
-from statemachine.names import DmUuid
-from statemachine.observed import DmDevice, FileIdentity, SnapshotHealth
+from statemachine.names import UUID_PREFIX, DmUuid
+from statemachine.observed import DmDevice, FileIdentity, Loop, SnapshotHealth
 from statemachine.projection import Record
 from statemachine.spec import DriverChoice
 
@@ -40,6 +40,10 @@ class Survey:
     """The files in the root's CoW folder, by name."""
     nodes: Mapping[str, str]
     """The texts of the symlinks in /dev/mapper, by name."""
+    names: tuple[DmName, ...]
+    """All dm devices, ours or not."""
+    loops: tuple[int, ...]
+    """The numbers of all loop devices that are bound."""
     level: SpaceLevel
     cow_levels: tuple[int, ...]
 
@@ -54,12 +58,42 @@ def take(kernel: Kernel, root: Root, settings: Settings) -> Survey:
     space = settings.watermarks.judge(available=free.available, total=free.total)
     return Survey(
         boot_id=kernel.boot_id(),
+        names=kernel.dm_names(),
+        loops=kernel.loop_numbers(),
         devices={device.uuid: device for device in kernel.dm_devices()},
         cows=kernel.files_in(root.cows),
         nodes=kernel.links_in(MAPPER),
         level=space.level,
         cow_levels=settings.cow_levels,
     )
+
+
+def has_strangers(records: Sequence[Record], survey: Survey, kernel: Kernel) -> bool:
+    """Tell whether there is something that may be ours and that no record accounts for.
+
+    A search for orphans is due then, which decides. Like `is_quiet`, this may be wrong in one
+    direction only.
+
+    Args:
+        records: of all disks in use.
+        survey: what was seen, before or after the records were read.
+        kernel: asked about the loops that no record has.
+    """
+    devices = {str(DmUuid(each.id, each.generation)): each.device_name for each in records}
+    if any(devices.get(device.uuid) != device.name for device in survey.devices.values()):
+        return True
+    files = {each.cow_path.rpartition("/")[2] for each in records}
+    if any(name not in files for name in survey.cows):
+        return True
+    minors = {f"../dm-{each.device.minor}" for each in survey.names}
+    if any(text.startswith("../dm-") and text not in minors for text in survey.nodes.values()):
+        return True
+    used = {each.cow_loop for each in records} | {each.base_loop for each in records}
+    return any(_is_marked(kernel.loop(number)) for number in survey.loops if number not in used)
+
+
+def _is_marked(loop: Loop | None) -> bool:
+    return loop is not None and loop.marker.startswith(UUID_PREFIX)
 
 
 def is_quiet(record: Record, survey: Survey, kernel: Kernel) -> bool:
@@ -74,7 +108,7 @@ def is_quiet(record: Record, survey: Survey, kernel: Kernel) -> bool:
         return False
     if record.state is State.REMOVED:
         return True
-    cow = survey.cows.get(Path(record.cow_path).name)
+    cow = survey.cows.get(record.cow_path.rpartition("/")[2])
     if record.cow is None or cow is None or record.cow_boot_id != survey.boot_id:
         return False
     if (cow.device, cow.inode) != (record.cow.device, record.cow.inode):

@@ -26,6 +26,7 @@ from statemachine.events import Event, EventType, NewEvent
 from statemachine.head import Noted
 from statemachine.names import HOST
 from statemachine.projection import Record
+from statemachine.schema import IN_USE
 from statemachine.writer import Writer, check_end, head_of
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 Row = tuple[Any, ...]
 
 LOG_NAME: Final = "byre.db"
+_RECORDS_IN_USE: Final = f"SELECT record FROM disks WHERE {IN_USE} ORDER BY name"  # noqa: S608 - constants
+_NAMES_IN_USE: Final = f"SELECT name, seq FROM disks WHERE {IN_USE} ORDER BY name"  # noqa: S608 - constants
 PAGE_EVENTS: Final = 1000
 """How many events are read at a time; bounds the memory of a scan."""
 
@@ -194,6 +197,27 @@ class EventLog:
     def records(self) -> list[Record]:
         """Return all records by name, removed ones too."""
         return [read_record(row[0]) for row in self._read("SELECT record FROM disks ORDER BY name")]
+
+    def in_use(self) -> list[Record]:
+        """Return the records by name but for the disks that are removed, and wanted so."""
+        rows = self._read(_RECORDS_IN_USE)
+        return [read_record(row[0]) for row in rows]
+
+    def names_in_use(self) -> dict[str, int]:
+        """Return the names of `in_use`, each with the seq of its disk's newest event."""
+        rows = self._read(_NAMES_IN_USE)
+        return {str(name): int(seq) for name, seq in rows}
+
+    def record_of(self, disk_id: str) -> Record | None:
+        """Return the record of the disk with an id."""
+        rows = self._read("SELECT record FROM disks WHERE id = ?", disk_id)
+        return read_record(rows[0][0]) if rows else None
+
+    def record_with_device(self, device_name: str) -> Record | None:
+        """Return the record of a disk whose dm device has this name; reads all of them."""
+        query = "SELECT record FROM disks WHERE json_extract(record, '$.device_name') = ? LIMIT 1"
+        rows = self._read(query, device_name)
+        return read_record(rows[0][0]) if rows else None
 
     def moment(self) -> tuple[int, list[Record]]:
         """Return (newest seq, all records) as they are at one moment, whoever appends meanwhile."""

@@ -70,6 +70,9 @@ WHEN EXISTS (SELECT 1 FROM events WHERE disk = NEW.disk AND generation = NEW.gen
 BEGIN SELECT RAISE(ABORT, 'events is append-only: this version exists'); END;
 """
 
+IN_USE: Final = "state <> 'removed' OR desired <> 'removed'"
+"""Which rows of `disks` are not just history; a query that says it so is served by an index."""
+
 _TIME: Final = "strftime('%Y-%m-%dT%H:%M:%S', {0} / 1000000000, 'unixepoch') || 'Z'"
 
 _VIEWS: Final = {
@@ -130,9 +133,16 @@ def _make_views(database: Database) -> None:
         database.create_view(name, query)
 
 
+def _index_disks(database: Database) -> None:
+    """Find the disks that are not removed, and a disk by its id, however many are removed."""
+    database.execute(f"CREATE INDEX disks_in_use ON disks (name, seq) WHERE {IN_USE}")
+    database.execute("CREATE INDEX disks_id ON disks (id)")
+
+
 MIGRATIONS: Final[tuple[Callable[[Database], None], ...]] = (
     _create,
     _make_views,  # version 1 had views without `frozen` and `cow_bytes`
+    _index_disks,
 )
 """Step n makes schema version n + 1 of version n. A version that changes a view is one more
 `_make_views` at the end."""

@@ -31,7 +31,7 @@ from statemachine.projection import Failure, Record
 def plan_command(ctx: Context, *, where: str | None, output: str) -> None:
     """Show what would be done, and why; changes nothing."""
     with Byre(ctx.root.path, read_only=True, settings=ctx.settings) as byre:
-        records = {record.name: record for record in byre.log.records()}
+        records = {record.name: record for record in byre.log.in_use()}
         if where is not None:
             _pretend(byre, records, where)
         rows = [_planned(byre, record) for record in records.values() if not is_gone(record)]
@@ -81,7 +81,8 @@ def _pretend(byre: Byre, records: dict[str, Record], where: str) -> None:
     for name, event in declarer.preview(read(where)):
         if event is None:
             continue
-        moved = projection.apply(records.get(name), _placed(event, records.get(name), byre))
+        record = records.get(name) or byre.log.record(name)
+        moved = projection.apply(record, _placed(event, record, byre))
         assert moved is not None, "a declaration makes a record"
         records[name] = moved
 

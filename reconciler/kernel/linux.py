@@ -125,6 +125,10 @@ class LinuxKernel(Kernel):
             looked = (self._loops.look(number) for number in self._loops.bound())
             return tuple(loop for loop in looked if loop is not None)
 
+    def loop_numbers(self) -> tuple[int, ...]:
+        """Return the numbers of all bound loop devices, in order; asks no device."""
+        return self._loops.bound()
+
     def loop(self, number: int) -> Loop | None:
         """Return one loop device if it is bound; costs the same however many there are."""
         with failing(f"look at /dev/loop{number}"):

@@ -137,6 +137,9 @@ class Kernel(Protocol):
     def loops(self) -> tuple[Loop, ...]:
         """Return all bound loop devices, by number; ones that cannot be read are skipped."""
 
+    def loop_numbers(self) -> tuple[int, ...]:
+        """Return the numbers of all bound loop devices, in order; asks no device."""
+
     def loop(self, number: int) -> Loop | None:
         """Return one loop device if it is bound; costs the same however many there are."""
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import attrs
 import pytest
 
+from reconciler import survey as host
 from reconciler.api import Byre
 from reconciler.clock import SystemClock
 from reconciler.daemon import Daemon
@@ -40,7 +41,11 @@ def stage(folder: Path) -> Iterator[Stage]:
 
 
 def orphans(stage: Stage) -> tuple[Orphan, ...]:
-    return survey(stage.byre.log, stage.kernel, stage.byre.root)
+    """Return what is found; whatever that is, a reconciler's first look must have an inkling."""
+    found = survey(stage.byre.log, stage.kernel, stage.byre.root)
+    seen = host.take(stage.kernel, stage.byre.root, stage.settings)
+    assert not found or host.has_strangers(stage.byre.log.in_use(), seen, stage.kernel)
+    return found
 
 
 def names(stage: Stage) -> list[tuple[OrphanKind, str]]:

@@ -49,6 +49,18 @@ def test_it_asks_little(stage: Stage) -> None:
     assert stage.kernel.faults.calls - before < 10, "the lists once, and nothing for each disk"
 
 
+def test_disks_in_any_state_are_no_strangers_and_neither_is_what_is_foreign(stage: Stage) -> None:
+    stage.live("sb-1", link=LINK)
+    stage.live("sb-2")
+    stage.live("sb-3")
+    stage.command(Trigger.PAUSE, "sb-2")
+    stage.command(Trigger.REMOVE, "sb-3")
+    stage.kernel.add_foreign_dm("byre-y", uuid="CRYPT-1")
+    stage.kernel.add_foreign_loop(stage.kernel.make_file("/srv/other.img", MIB))
+    seen = survey.take(stage.kernel, stage.byre.root, stage.settings)
+    assert not survey.has_strangers(stage.byre.log.in_use(), seen, stage.kernel)
+
+
 def suspend(stage: Stage) -> None:
     stage.kernel.suspend_dm_by_hand("byre-sb-1")
 

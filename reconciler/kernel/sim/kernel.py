@@ -155,6 +155,13 @@ class SimKernel(UserSide, Kernel):
         return tuple(loop for loop in seen if loop is not None)
 
     @_question
+    def loop_numbers(self) -> tuple[int, ...]:
+        """Return the numbers of all bound loop devices."""
+        if self.host.loop_errno:
+            return ()
+        return tuple(loop.number for loop in self.host.loops.bound())
+
+    @_question
     def loop(self, number: int) -> Loop | None:
         """Return one loop device if it is bound."""
         loop = self.host.loops.get(number)
