@@ -17,7 +17,7 @@ import attrs
 
 from reconciler.space import CRITICAL, LOW, Watermark, Watermarks
 from statemachine.errors import UsageError
-from statemachine.eventlog import LOG_NAME
+from statemachine.names import LOG_NAME
 
 FULL_PERCENT: Final = 100
 DEVICE_PREFIX: Final = "byre-"

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 Row = tuple[Any, ...]
 
-LOG_NAME: Final = "byre.db"
 _RECORDS_IN_USE: Final = f"SELECT record FROM disks WHERE {IN_USE} ORDER BY name"  # noqa: S608 - constants
 _NAMES_IN_USE: Final = f"SELECT name, seq FROM disks WHERE {IN_USE} ORDER BY name"  # noqa: S608 - constants
 PAGE_EVENTS: Final = 1000

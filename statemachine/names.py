@@ -23,6 +23,9 @@ NAME_RULE: Final = (
 HOST: Final = "@host"
 """The name under which events of the host itself stand in the log; no disk can have it."""
 
+LOG_NAME: Final = "byre.db"
+"""The log's file in the state root."""
+
 _NAME = re.compile(rf"[a-z0-9][a-z0-9._-]{{0,{NAME_LENGTH_MAX - 1}}}")
 _UUID = re.compile(r"BYRE-([0-9a-f]{32})-([1-9][0-9]{0,9})")
 _MARKER = re.compile(r"BYRE-base-([0-9a-f]{16})")

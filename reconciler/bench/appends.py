@@ -23,9 +23,10 @@ from reconciler.bench.results import Measured, Series, quantile
 from reconciler.bench.stopwatch import timed_s
 from reconciler.bench.yard import Yard
 from statemachine import payloads
-from statemachine.eventlog import LOG_NAME, EventLog
+from statemachine.eventlog import EventLog
 from statemachine.events import NewEvent
 from statemachine.machine import State, Trigger
+from statemachine.names import LOG_NAME
 from statemachine.observed import FileIdentity
 from statemachine.projection import Record
 from statemachine.schema import DISK_COLUMNS, EVENT_COLUMNS

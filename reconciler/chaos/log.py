@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Final
 
 from reconciler.kernel.sim import Faults
-from statemachine.eventlog import LOG_NAME, EventLog
+from statemachine.eventlog import EventLog
 from statemachine.events import Event, NewEvent
+from statemachine.names import LOG_NAME
 
 COMMIT: Final = "log_append"
 """What a commit is called among the calls of the port."""

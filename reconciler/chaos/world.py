@@ -21,7 +21,7 @@ from reconciler.kernel.sim import SimCrash, SimKernel
 from reconciler.reconcile import Reconciler, Settled
 from reconciler.workers import AFTER_ERROR_S
 from statemachine.errors import ByreError, LogDamaged
-from statemachine.eventlog import LOG_NAME
+from statemachine.names import LOG_NAME
 from statemachine.payloads import Requester
 from statemachine.projection import Record
 from statemachine.units import Bytes

@@ -16,10 +16,10 @@ from reconciler.reconcile import Reconciler
 from reconciler.workers import AFTER_ERROR_S
 from statemachine import history
 from statemachine.errors import ActionError
-from statemachine.eventlog import LOG_NAME, EventLog
+from statemachine.eventlog import EventLog
 from statemachine.events import Event
 from statemachine.machine import LIVE, Desired, State, Trigger
-from statemachine.names import DmUuid, base_marker, cow_marker
+from statemachine.names import LOG_NAME, DmUuid, base_marker, cow_marker
 from statemachine.observed import LinkKind
 from statemachine.projection import Record
 from statemachine.spec import DriverChoice
