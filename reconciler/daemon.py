@@ -276,11 +276,12 @@ class Daemon:
         """Look at the disks that the log has news of, whoever wrote it; tells if it has any."""
         before = self._seen_seq
         newest, changed = self._byre.log.changed_since(before)
-        records = [record for name in changed if (record := self._byre.log.record(name))]
-        self._learn(records)
+        # What this process committed itself it knows already.
+        news = [each.disk for each in changed if not self._known.has(each.disk, each.seq)]
+        self._learn([record for name in news if (record := self._byre.log.record(name))])
         self._links.set_folders(self._index.link_folders())
         # What our own workers recorded needs no look; they look themselves until all is done.
-        self._wake_disks(name for name, asked in changed.items() if asked)
+        self._wake_disks(each.disk for each in changed if each.was_asked)
         self._seen_seq = newest  # not before: a log that cannot be read now is read again
         return newest != before
 

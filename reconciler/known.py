@@ -34,6 +34,12 @@ class Known:
                 else:
                     self._records[record.name] = record
 
+    def has(self, name: str, seq: int) -> bool:
+        """Tell whether what is known of a disk is as new as an event."""
+        with self._lock:
+            record = self._records.get(name)
+        return record is not None and record.seq >= seq
+
     def records(self) -> list[Record]:
         """Return all records, by name."""
         with self._lock:

@@ -243,22 +243,18 @@ class EventLog:
             return int(self._read("SELECT coalesce(max(seq), 0) FROM events")[0][0])
         return int(self._read("SELECT coalesce(max(seq), 0) FROM events WHERE at <= ?", at)[0][0])
 
-    def changed_since(self, seq: int) -> tuple[int, dict[str, bool]]:
-        """Return (newest seq, the disks with events after `seq`); cheap when none has.
-
-        Of each disk it is told whether somebody asked for something (declared it, or had it
-        tried again), or whether its events only say what a reconciler did.
-        """
+    def changed_since(self, seq: int) -> tuple[int, list[Change]]:
+        """Return (newest seq, the disks with events after `seq`); cheap when none has."""
         newest = self.last_seq()
         if newest == seq:
-            return newest, {}
+            return newest, []
         query = (
-            "SELECT disk, max(type IN (?, ?)) FROM events "
+            "SELECT disk, max(seq), max(type IN (?, ?)) FROM events "
             "WHERE seq > ? AND seq <= ? AND disk <> ? GROUP BY disk"
         )
         asked = (EventType.DISK_DECLARED.value, EventType.DISK_RECOVERED.value)
         rows = self._read(query, *asked, seq, newest, HOST)
-        return newest, {disk: bool(was_asked) for disk, was_asked in rows}
+        return newest, [Change(disk, last, bool(was_asked)) for disk, last, was_asked in rows]
 
     def _read(self, query: str, *values: object) -> list[Row]:
         with database.told_apart(self.path), self._read_lock:
@@ -277,6 +273,18 @@ class EventLog:
             msg = f"{self.path} has no root_id in its table `meta`"
             raise LogDamaged(msg, hint="`byre log salvage` keeps the events; or restore a copy")
         return ""
+
+
+@attrs.frozen
+class Change:
+    """What is new of one disk."""
+
+    disk: str
+    seq: int
+    """Of its newest event."""
+    was_asked: bool
+    """Whether somebody asked for something (declared it, or had it tried again), or whether its
+    events only say what a reconciler did."""
 
 
 @attrs.frozen

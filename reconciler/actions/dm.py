@@ -25,8 +25,12 @@ class MakeDm:
 
     def do(self, scene: Scene) -> bool:
         """Make it; a device of this name that is not ours is refused and stays."""
-        found = scene.kernel.dm(self.name)
-        if found is not None:
+        try:
+            self._make(scene)
+        except TransientError as error:
+            found = scene.kernel.dm(self.name)
+            if error.errno != errno.EBUSY or found is None:
+                raise self._explained(scene, error) from error
             refuse_foreign(found, self.uuid)
             if found.live:
                 scene.device = found.device
@@ -34,11 +38,12 @@ class MakeDm:
             # A crash left it half-made, perhaps with a table that was loaded and not resumed: the
             # kernel takes no second one on the same CoW (EINVAL, "handover failed", dm-snap.c).
             scene.kernel.dm_remove(self.name, self.uuid)
-        try:
-            scene.device = scene.kernel.dm_create(self.name, self.uuid)
-        except TransientError as error:
-            raise self._explained(scene, error) from error
+            self._make(scene)
         return True
+
+    def _make(self, scene: Scene) -> None:
+        scene.device = scene.kernel.dm_create(self.name, self.uuid)
+        scene.dm_is_new = True
 
     def _explained(self, scene: Scene, error: TransientError) -> Exception:
         for line in scene.kernel.dm_names():
@@ -74,7 +79,7 @@ class LoadTable:
             cow=scene.cow_loop.device,
             chunk=Sectors(CHUNK_SECTORS),
         )
-        found = scene.kernel.dm(self.name)
+        found = None if scene.dm_is_new else scene.kernel.dm(self.name)
         if found is not None and found.live:
             if found.table != table:
                 msg = f"{self.name} has another table: {found.table}; ours is {table}"

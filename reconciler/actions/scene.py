@@ -36,6 +36,8 @@ class Scene:
     cow_loop: Loop | None = None
     cow_loop_hint: int | None = None
     """Where the loop on the CoW file was last seen, to find it without a search."""
+    dm_is_new: bool = False
+    """Whether this very transition made the dm device."""
     device: DeviceNumber | None = None
     device_path: str = ""
 

@@ -24,6 +24,7 @@ from reconciler.kernel.dmstruct import (
     Flag,
     Reply,
     Target,
+    is_full,
     pack_request,
     read_names,
     read_reply,
@@ -38,6 +39,8 @@ _BUFFER_BYTES: Final = 4 * 1024
 _BUFFER_BYTES_MAX: Final = 64 * 1024 * 1024
 """More than the list of all 2**20 device numbers' usual names needs."""
 _LOOKS_MAX: Final = 5
+_STATUS_FLAGS: Final = Flag.NOFLUSH.value
+_TABLE_FLAGS: Final = Flag.NOFLUSH.value | Flag.STATUS_TABLE.value
 _REMOVE_DELAYS_S: Final = (0.002, 0.004, 0.008, 0.016, 0.016)
 """udev may hold a new device open for its rules (kernel fact 5): 46 ms in all, then EBUSY."""
 
@@ -92,25 +95,14 @@ class DeviceMapper:
         Two ioctls, as the kernel gives table and status one at a time; asked again when the
         device became another one in between. DM_NOFLUSH: a status that flushes would wait for IO.
         """
-        for _ in range(_LOOKS_MAX):
-            try:
-                table = self._call(
-                    ioctl.DM_TABLE_STATUS, name=name, flags=Flag.NOFLUSH | Flag.STATUS_TABLE
-                )
-                status = self._call(ioctl.DM_TABLE_STATUS, name=name, flags=Flag.NOFLUSH)
-            except OSError as error:
-                if error.errno == errno.ENXIO:
-                    return None
-                raise
-            before, after = read_reply(table), read_reply(status)
-            if (before.device, before.uuid) == (after.device, after.uuid):
-                return _device(after, read_targets(table), read_targets(status))
-        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN), name)
+        with ioctl.opened(self.control, os.O_RDWR) as control:
+            return _look(control, name)
 
     def ours(self, prefix: str) -> tuple[DmDevice, ...]:
         """Return the devices whose UUID begins so; those that go meanwhile are left out."""
-        names = (line.name for line in self.names() if line.uuid.startswith(prefix))
-        looked = (self.look(name) for name in names)
+        names = [line.name for line in self.names() if line.uuid.startswith(prefix)]
+        with ioctl.opened(self.control, os.O_RDWR) as control:
+            looked = [_look(control, name) for name in names]
         return tuple(device for device in looked if device is not None)
 
     def create(self, name: str, uuid: str) -> DeviceNumber:
@@ -164,19 +156,46 @@ class DeviceMapper:
         flags: int = 0,
         targets: tuple[Target, ...] = (),
     ) -> bytearray:
-        """Make one ioctl, again with a larger buffer while the kernel says it is full."""
-        size_bytes = _BUFFER_BYTES
-        with ioctl.opened(self.control, os.O_RDWR) as descriptor:
-            while True:
-                buffer = pack_request(
-                    size_bytes=size_bytes, name=name, uuid=uuid, flags=flags, targets=targets
-                )
-                ioctl.call(descriptor, request, buffer)
-                if not read_reply(buffer).has(Flag.BUFFER_FULL):
-                    return buffer
-                size_bytes *= 4
-                if size_bytes > _BUFFER_BYTES_MAX:
-                    raise OSError(errno.EMSGSIZE, os.strerror(errno.EMSGSIZE), name)
+        with ioctl.opened(self.control, os.O_RDWR) as control:
+            return _ask(control, request, name=name, uuid=uuid, flags=flags, targets=targets)
+
+
+def _ask(
+    control: int,
+    request: int,
+    *,
+    name: str = "",
+    uuid: str = "",
+    flags: int = 0,
+    targets: tuple[Target, ...] = (),
+) -> bytearray:
+    """Make one ioctl, again with a larger buffer while the kernel says it is full."""
+    size_bytes = _BUFFER_BYTES
+    while True:
+        buffer = pack_request(
+            size_bytes=size_bytes, name=name, uuid=uuid, flags=flags, targets=targets
+        )
+        ioctl.call(control, request, buffer)
+        if not is_full(buffer):
+            return buffer
+        size_bytes *= 4
+        if size_bytes > _BUFFER_BYTES_MAX:
+            raise OSError(errno.EMSGSIZE, os.strerror(errno.EMSGSIZE), name)
+
+
+def _look(control: int, name: str) -> DmDevice | None:
+    for _ in range(_LOOKS_MAX):
+        try:
+            table = _ask(control, ioctl.DM_TABLE_STATUS, name=name, flags=_TABLE_FLAGS)
+            status = _ask(control, ioctl.DM_TABLE_STATUS, name=name, flags=_STATUS_FLAGS)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                return None
+            raise
+        before, after = read_reply(table), read_reply(status)
+        if (before.device, before.uuid) == (after.device, after.uuid):
+            return _device(after, read_targets(table), read_targets(status))
+    raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN), name)
 
 
 class EventPoll:

@@ -40,6 +40,8 @@ _NAME_EXTRA = struct.Struct("=II")
 _VERSIONS_NAME: Final = 16
 """Where the name stands in struct dm_target_versions, behind next and three numbers."""
 _NEXT = struct.Struct("=I")
+_COUNT_AT, _FLAGS_AT = 20, 28
+"""Where `target_count` and `flags` stand in struct dm_ioctl."""
 _HAS_UUID: Final = 1  # DM_NAME_LIST_FLAG_HAS_UUID
 assert _HEADER.size == DM_IOCTL_BYTES
 
@@ -87,7 +89,7 @@ class Reply:
 
     def has(self, flag: Flag) -> bool:
         """Tell whether the kernel set this flag."""
-        return bool(self.flags & flag)
+        return bool(self.flags & flag.value)
 
 
 def pack_request(
@@ -144,9 +146,16 @@ def read_reply(buffer: bytes | bytearray) -> Reply:
     )
 
 
+def is_full(buffer: bytes | bytearray) -> bool:
+    """Tell whether the kernel had more to say than the buffer holds."""
+    (flags,) = _NEXT.unpack_from(buffer, _FLAGS_AT)
+    return bool(flags & Flag.BUFFER_FULL.value)
+
+
 def read_targets(buffer: bytes | bytearray) -> tuple[Target, ...]:
     """Read the targets of a DM_TABLE_STATUS answer; `next` counts from the first of them."""
-    data, count = _data(buffer), read_reply(buffer).target_count
+    data = _data(buffer)
+    (count,) = _NEXT.unpack_from(buffer, _COUNT_AT)
     targets: list[Target] = []
     offset = 0
     for _ in range(count):

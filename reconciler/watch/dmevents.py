@@ -23,7 +23,7 @@ from typing import Final, Protocol
 
 from reconciler.kernel import ioctl
 from reconciler.kernel.dm import EventPoll
-from reconciler.kernel.dmstruct import Flag, pack_request, read_reply
+from reconciler.kernel.dmstruct import is_full, pack_request
 from reconciler.watch.hint import Hint, HintKind, Wake
 from reconciler.watch.thread import PollThread
 
@@ -77,7 +77,7 @@ class KernelEvents:
         while size_bytes <= _LIST_BYTES_MAX:
             buffer = pack_request(size_bytes=size_bytes)
             ioctl.call(self.fileno(), ioctl.DM_LIST_DEVICES, buffer)
-            if not read_reply(buffer).has(Flag.BUFFER_FULL):
+            if not is_full(buffer):
                 return parse_event_numbers(buffer)
             size_bytes *= 4
         raise OSError(errno.EMSGSIZE, os.strerror(errno.EMSGSIZE))
