@@ -2,7 +2,7 @@
 
 Works on a connection that holds the write lock; begins and commits nothing itself. The other
 half is reading a record and replaying events, which must give the same.
-May be imported by eventlog, history and salvage.
+May be imported by eventlog, diagnosis, proof, history and salvage.
 """
 
 from __future__ import annotations
@@ -52,13 +52,17 @@ def read_record(text: object) -> Record:
         raise LogDamaged(msg, hint="the events decide: `byre replay --repair`") from error
 
 
+def is_intact(event: Event) -> bool:
+    """Tell whether an event's hash is that of its columns."""
+    try:
+        return chain_hash(event.columns()[:-1]) == event.hash
+    except (TypeError, ValueError):  # a torn page may hold anything in the place of a text
+        return False
+
+
 def check_hash(event: Event) -> None:
     """Check that an event is what was written; raises LogDamaged with its seq."""
-    try:
-        is_intact = chain_hash(event.columns()[:-1]) == event.hash
-    except (TypeError, ValueError):  # a torn page may hold anything in the place of a text
-        is_intact = False
-    if not is_intact:
+    if not is_intact(event):
         msg = f"event {event.seq} is not what was written: its hash does not fit"
         hint = "`byre log verify` finds the first bad event; nothing was changed"
         raise LogDamaged(msg, seq=event.seq, hint=hint)

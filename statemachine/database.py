@@ -1,6 +1,6 @@
 """Opening the log's SQLite file, its write lock, and SQLite's errors sorted into ours.
 
-May be imported by eventlog, writer, salvage and history only.
+May be imported by eventlog, writer, salvage, proof and history only.
 """
 
 from __future__ import annotations
@@ -127,6 +127,17 @@ def is_of_the_disk(error: LogUnavailable) -> bool:
     return _code_of(error.__cause__) in _OF_THE_DISK
 
 
+def is_of_a_text(error: LogDamaged) -> bool:
+    """Tell whether it was a text that is no UTF-8, and not a page that cannot be read."""
+    return _is_no_text(error.__cause__)
+
+
+def _is_no_text(error: BaseException | None) -> bool:
+    # The module raises the second one itself, without SQLite's code.
+    is_of_the_module = isinstance(error, sqlite3.OperationalError) and not _code_of(error)
+    return isinstance(error, UnicodeDecodeError) or is_of_the_module
+
+
 def identities(path: Path) -> tuple[tuple[int, int] | None, ...]:
     """Return (device, inode) of a log and of its WAL, None for one that is missing.
 
@@ -167,9 +178,7 @@ def _code_of(error: BaseException | None) -> int:
 def _sorted(error: sqlite3.Error, path: Path) -> ByreError:
     code = _code_of(error)
     message = f"{path}: {error}"
-    # A text that is no UTF-8: the module raises this itself, without SQLite's code.
-    is_no_text = isinstance(error, sqlite3.OperationalError) and not code
-    if code in _DAMAGED or is_no_text:
+    if code in _DAMAGED or _is_no_text(error):
         return LogDamaged(message, hint=_KEEP_A_COPY)
     if code == sqlite3.SQLITE_ERROR and "no such table" in str(error):
         return LogDamaged(message, hint="a table of the log is missing; restore a copy")

@@ -27,6 +27,7 @@ May be imported by everything.
 
 from __future__ import annotations
 
+import enum
 import errno as errno_names
 from typing import TYPE_CHECKING, ClassVar
 
@@ -134,14 +135,42 @@ class DeadlinePassed(ByreError):
     exit_code = 5
 
 
+class Damage(enum.StrEnum):
+    """What was done to an event, as far as the chain shows it."""
+
+    EDITED = "edited"
+    MISSING = "missing"
+    REORDERED = "reordered"
+    INSERTED = "inserted"
+    RESTARTED = "restarted"
+    """The chain begins anew here: this event names no predecessor, or one that never was."""
+    TRUNCATED = "truncated"
+    REPLACED = "replaced"
+    """Another event stands where a noted head says which one stood there."""
+    UNREADABLE = "unreadable"
+
+
 class LogDamaged(ByreError):
-    """The event log is not what was written; `seq` is the first bad event, if known."""
+    """The event log is not what was written.
+
+    Attributes:
+        seq: the first bad event, if known.
+        what: what was done to it, if known.
+    """
 
     exit_code = 6
 
-    def __init__(self, message: str, *, seq: int | None = None, hint: str = "") -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        seq: int | None = None,
+        what: Damage | None = None,
+        hint: str = "",
+    ) -> None:
         super().__init__(message, hint=hint)
         self.seq = seq
+        self.what = what
 
 
 class LogUnavailable(ByreError):

@@ -6,7 +6,8 @@ whoever comes first commits for all who wait. Several processes may append at on
 of SQLite orders them, and (generation, version) tells who decided on an old record.
 
 What it does not do: no kernel call, no waiting for anything but the write lock (bounded), no
-opinion about what a disk should become. May be imported by history, salvage and `reconciler`.
+opinion about what a disk should become. May be imported by diagnosis, proof, history, salvage and
+`reconciler`.
 """
 
 from __future__ import annotations
@@ -242,6 +243,11 @@ class EventLog:
         if at is None:
             return int(self._read("SELECT coalesce(max(seq), 0) FROM events")[0][0])
         return int(self._read("SELECT coalesce(max(seq), 0) FROM events WHERE at <= ?", at)[0][0])
+
+    def newest_record(self) -> tuple[str, int] | None:
+        """Return which disk's record stands on the newest event, and on which; None for none."""
+        rows = self._read("SELECT name, seq FROM disks ORDER BY seq DESC LIMIT 1")
+        return (str(rows[0][0]), int(rows[0][1])) if rows else None
 
     def changed_since(self, seq: int) -> tuple[int, list[Change]]:
         """Return (newest seq, the disks with events after `seq`); cheap when none has."""

@@ -19,7 +19,8 @@ from typing import Final
 
 import attrs
 
-from statemachine.errors import LogDamaged
+from statemachine.errors import Damage, LogDamaged
+from statemachine.names import LOG_NAME
 
 HEAD_NAME: Final = "head"
 _LINE: Final = re.compile(r"(\d{20}) ([0-9a-f]{64})\n")
@@ -39,6 +40,11 @@ class Head:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+
+    @classmethod
+    def of(cls, log: Path) -> Head:
+        """Return the head of a log; a copy under another name has one of its own, if any."""
+        return cls(log.with_name(HEAD_NAME if log.name == LOG_NAME else f"{log.name}.{HEAD_NAME}"))
 
     def read(self) -> Noted | None:
         """Return what was noted last; None if nothing was, or it cannot be read."""
@@ -68,11 +74,13 @@ class Head:
             )
             msg = f"{gone} missing: the log ends at {newest}, and {noted.seq} was acknowledged"
             hint = "is its WAL gone, or is it an older copy? Put the right files back"
-            raise LogDamaged(msg, seq=first, hint=f"{hint}; {self._way_out}")
+            hint = f"{hint}; {self._way_out}"
+            raise LogDamaged(msg, seq=first, what=Damage.TRUNCATED, hint=hint)
         if found != noted.hash:
             msg = f"event {noted.seq} is another one than was acknowledged"
             hint = "the log or its WAL is another root's, or a copy that went its own way"
-            raise LogDamaged(msg, seq=noted.seq, hint=f"{hint}; {self._way_out}")
+            hint = f"{hint}; {self._way_out}"
+            raise LogDamaged(msg, seq=noted.seq, what=Damage.REPLACED, hint=hint)
 
     @property
     def _way_out(self) -> str:

@@ -13,11 +13,25 @@ from typing import Any, Final
 
 import attrs
 
-from statemachine.batch import check_hash, replay
+from statemachine.batch import replay
 from statemachine.errors import LogDamaged
 from statemachine.eventlog import EventLog
-from statemachine.events import GENESIS, Event, is_known
+from statemachine.events import Event
+from statemachine.proof import Verification, verify
 from statemachine.schema import EVENT_COLUMNS
+
+__all__ = [
+    "PAGE_MAX",
+    "Difference",
+    "Question",
+    "Verification",
+    "as_json",
+    "ask",
+    "compare",
+    "iso",
+    "prove",
+    "verify",
+]
 
 PAGE_MAX: Final = 100_000
 """The most events that one question returns; more are read page by page with `after`."""
@@ -79,96 +93,6 @@ def iso(at_ns: int) -> str:
     """Return UTC nanoseconds as "2026-11-21T08:00:00.123456789Z"."""
     seconds, nanoseconds = divmod(at_ns, 1_000_000_000)
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{nanoseconds:09d}Z"
-
-
-@attrs.frozen(kw_only=True)
-class Verification:
-    """What a check of the whole chain found. `seq` and `hash` are the head of what is intact."""
-
-    events: int
-    seq: int
-    hash: str
-    unknown: int
-    """Events of a type or schema version that this program does not know; kept, not damaged."""
-
-
-def verify(log: EventLog) -> Verification:
-    """Check every event against its hash and its predecessor, in bounded memory.
-
-    Raises:
-        LogDamaged: with the seq of the first bad event and what is wrong with it.
-    """
-    seq, last_hash, count, unknown = 0, GENESIS, 0, 0
-    for event in intact(log):
-        seq, last_hash, count = event.seq, event.hash, count + 1
-        unknown += not is_known(event)
-    return Verification(events=count, seq=seq, hash=last_hash, unknown=unknown)
-
-
-def intact(log: EventLog) -> Iterator[Event]:
-    """Yield the events from the first one as long as they are what was written.
-
-    Raises:
-        LogDamaged: after the last intact one, if that is not the end of the log.
-    """
-    noted = log.head.read()
-    seq, last_hash, found = 0, GENESIS, ""
-    for event in _readable(log):
-        _check_link(event, seq, last_hash)
-        if noted is not None and event.seq == noted.seq:
-            found = event.hash
-            log.head.check(noted, newest=event.seq, found=found)
-        yield event
-        seq, last_hash = event.seq, event.hash
-    if noted is not None:
-        log.head.check(noted, newest=seq, found=found)
-
-
-def _readable(log: EventLog) -> Iterator[Event]:
-    """Yield all events; from a page that cannot be read on, one by one up to the first bad one."""
-    after = -1
-    try:
-        for event in log.events(after=after):
-            yield event
-            after = event.seq
-    except LogDamaged:
-        yield from _one_by_one(log, max(after, 0))
-
-
-def _one_by_one(log: EventLog, seq: int) -> Iterator[Event]:
-    while True:
-        seq += 1
-        try:
-            found = log.select("WHERE seq = ?", seq)
-        except LogDamaged as error:
-            msg = f"event {seq} cannot be read: {error.message}"
-            raise LogDamaged(msg, seq=seq, hint=_intact_up_to(seq - 1)) from error
-        if not found:
-            msg = f"event {seq} cannot be found, and the file is damaged"
-            raise LogDamaged(msg, seq=seq, hint=_intact_up_to(seq - 1))
-        yield found[0]
-
-
-def _check_link(event: Event, seq: int, last_hash: str) -> None:
-    if event.seq != seq + 1:
-        missing = f"{seq + 1}" if event.seq == seq + 2 else f"{seq + 1} to {event.seq - 1}"
-        msg = f"event {missing} is missing: {seq} is followed by {event.seq}"
-        raise LogDamaged(msg, seq=seq + 1, hint=_intact_up_to(seq))
-    try:
-        check_hash(event)
-    except LogDamaged as error:
-        msg = f"event {event.seq} was edited: its hash does not fit its columns"
-        raise LogDamaged(msg, seq=event.seq, hint=_intact_up_to(seq)) from error
-    if event.prev_hash != last_hash:
-        msg = f"event {event.seq} does not follow event {seq}: one of them was put in its place"
-        raise LogDamaged(msg, seq=event.seq, hint=_intact_up_to(seq))
-
-
-def _intact_up_to(seq: int) -> str:
-    if seq == 0:
-        return "no event is left; restore a copy of the root's log"
-    which = "event 1 is" if seq == 1 else f"events 1 to {seq} are"
-    return f"{which} intact; restore a copy, or keep these: `byre log salvage`"
 
 
 @attrs.frozen(kw_only=True)

@@ -15,7 +15,7 @@ from typing import Final
 
 import attrs
 
-from statemachine import database, history
+from statemachine import database, proof
 from statemachine.batch import write_events
 from statemachine.errors import LogDamaged, RefusedError
 from statemachine.eventlog import EventLog
@@ -80,7 +80,7 @@ class _Intact(Iterator[Event]):
     """The intact events; how they end is told instead of raised."""
 
     def __init__(self, log: EventLog) -> None:
-        self._events = history.intact(log)
+        self._events = proof.intact(log)
         self.lost = ""
 
     def __next__(self) -> Event:

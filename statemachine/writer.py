@@ -22,7 +22,7 @@ from statemachine import database
 from statemachine.batch import SELECT_EVENTS, check_hash
 from statemachine.errors import LogDamaged, LogUnavailable
 from statemachine.events import Event
-from statemachine.head import HEAD_NAME, Head, Noted
+from statemachine.head import Head, Noted
 from statemachine.reserve import RESERVE_NAME, Reserve
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class Writer:
 
 def head_of(path: Path) -> Head:
     """Return where the newest event of a log is noted."""
-    return Head(path.with_name(HEAD_NAME))
+    return Head.of(path)
 
 
 def check_end(connection: sqlite3.Connection, path: Path, noted: Noted | None) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from statemachine import history
+from statemachine import history, proof
 from statemachine.errors import LogDamaged, RefusedError
 from statemachine.eventlog import EventLog
 from statemachine.events import Event
@@ -141,7 +141,7 @@ def is_noticed(path: Path, whole: list[Event]) -> bool:
             assert list(log.events()) == whole
     except LogDamaged:
         with contextlib.suppress(LogDamaged), EventLog(path, read_only=True, lenient=True) as log:
-            for event, expected in zip(history.intact(log), whole, strict=False):
+            for event, expected in zip(proof.intact(log), whole, strict=False):
                 assert event == expected
         return True
     finally:
