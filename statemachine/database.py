@@ -95,15 +95,17 @@ def connect(path: Path, *, read_only: bool, lenient: bool = False) -> sqlite3.Co
 
 
 def _cannot_change(path: Path) -> bool:
-    """Tell whether a log was closed cleanly and lies on a read-only file system.
+    """Tell whether a log was closed cleanly and lies where nothing can be written beside it.
 
     In WAL mode even a reader needs a file beside the database that it can write, unless it is
-    promised that nothing changes (sqlite.org/wal.html, "Read-Only Databases").
+    promised that nothing changes (sqlite.org/wal.html, "Read-Only Databases"). In a folder that
+    only others can write to, the file of a log that is open has a WAL beside it.
     """
     wal = path.with_name(f"{path.name}-wal")
     try:
-        is_read_only = bool(os.statvfs(path).f_flag & os.ST_RDONLY)
-        return is_read_only and not (wal.exists() and wal.stat().st_size)
+        if os.statvfs(path).f_flag & os.ST_RDONLY:
+            return not (wal.exists() and wal.stat().st_size)
+        return not os.access(path.parent, os.W_OK) and not wal.exists()
     except OSError:
         return False
 

@@ -9,6 +9,7 @@
     │   ├── IllegalTransition         the state table has no such edge
     │   ├── IdentityMismatch          the thing in place is not the thing recorded
     │   ├── ForeignDevice             the thing in place is not byre's
+    │   ├── BadSignature              a noted head is not signed, by another key, or was changed
     │   └── UnsafePath                another user could lead the path elsewhere
     ├── DeadlinePassed            5
     ├── LogDamaged                6   the event log is not what was written
@@ -121,6 +122,12 @@ class ForeignDevice(RefusedError):
     """A device, file or link that byre did not make is in the way."""
 
     kind = "foreign-device"
+
+
+class BadSignature(RefusedError):
+    """A noted head is not signed, is signed with another key, or was changed after that."""
+
+    kind = "bad-signature"
 
 
 class UnsafePath(RefusedError):

@@ -11,6 +11,7 @@ from reconciler import drift
 from reconciler.api import Byre
 from reconciler.cli import options, say
 from reconciler.cli.app import Context
+from reconciler.cli.auditing import head_command, keygen_command, verify_command
 from statemachine import history
 from statemachine.eventlog import EventLog
 from statemachine.projection import Record
@@ -77,23 +78,13 @@ def _drift(byre: Byre, record: Record) -> str:
     return ""
 
 
-@click.group("log", epilog=options.epilog("byre log verify", "byre log salvage /srv/new/byre.db"))
+@click.group("log", epilog=options.epilog("byre log verify", "byre log head"))
 def log_command() -> None:
-    """Check the event log, and keep what is intact of a damaged one."""
+    """Prove the event log, and keep what is intact of a damaged one."""
 
 
-@log_command.command("verify", epilog=options.epilog("byre log verify", "byre log verify -o json"))
-@options.output("table", "json")
-@click.pass_obj
-def verify_command(ctx: Context, *, output: str) -> None:
-    """Check every event against its hash and its predecessor; names the first bad one."""
-    with EventLog(ctx.root.log, read_only=True, lenient=True) as log:
-        chain = history.verify(log)
-    if output == "json":
-        say.machine(
-            {"events": chain.events, "seq": chain.seq, "head": chain.hash, "unknown": chain.unknown}
-        )
-    say.person(f"{chain.events} events are what was written; head {chain.hash}")
+for _command in (verify_command, head_command, keygen_command):
+    log_command.add_command(_command)
 
 
 @log_command.command("salvage", epilog=options.epilog("byre log salvage /srv/new/byre.db"))

@@ -13,15 +13,24 @@ from statemachine.errors import ByreError
 
 
 def machine(data: object) -> None:
-    """Print one JSON document to stdout: a list with each thing on a line, anything else indented.
+    """Print one JSON document to stdout; see `document`."""
+    line(document(data))
+
+
+def document(data: object) -> str:
+    """Return one JSON document: a list with each thing on a line, anything else indented.
 
     Python's encoder takes five times as long to indent, and a list may be of thousands.
     """
     if isinstance(data, list):
         lines = [json.dumps(each, ensure_ascii=False) for each in data]
-        sys.stdout.write("[\n" + ",\n".join(lines) + "\n]\n" if lines else "[]\n")
-    else:
-        sys.stdout.write(json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+        return "[\n" + ",\n".join(lines) + "\n]" if lines else "[]"
+    return json.dumps(data, indent=2, ensure_ascii=False)
+
+
+def line(text: str) -> None:
+    """Print a line that scripts read to stdout."""
+    sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
 
