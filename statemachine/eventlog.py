@@ -37,6 +37,8 @@ Row = tuple[Any, ...]
 
 _RECORDS_IN_USE: Final = f"SELECT record FROM disks WHERE {IN_USE} ORDER BY name"  # noqa: S608 - constants
 _NAMES_IN_USE: Final = f"SELECT name, seq FROM disks WHERE {IN_USE} ORDER BY name"  # noqa: S608 - constants
+BACKUP_HEAD: Final = "backup_head"
+"""Where the table `meta` of a backup, and of a log that was restored from one, has its head."""
 PAGE_EVENTS: Final = 1000
 """How many events are read at a time; bounds the memory of a scan."""
 
@@ -243,6 +245,11 @@ class EventLog:
         if at is None:
             return int(self._read("SELECT coalesce(max(seq), 0) FROM events")[0][0])
         return int(self._read("SELECT coalesce(max(seq), 0) FROM events WHERE at <= ?", at)[0][0])
+
+    def backup_head(self) -> str:
+        """Return the head, SEQ:HASH, that this file was backed up with; "" if it never was."""
+        rows = self._read("SELECT value FROM meta WHERE key = ?", BACKUP_HEAD)
+        return str(rows[0][0]) if rows else ""
 
     def newest_record(self) -> tuple[str, int] | None:
         """Return which disk's record stands on the newest event, and on which; None for none."""

@@ -18,10 +18,11 @@ import attrs
 
 from statemachine import database, diagnosis
 from statemachine.batch import is_intact
-from statemachine.errors import Damage, LogDamaged
+from statemachine.errors import Damage, LogDamaged, UsageError
 from statemachine.eventlog import EventLog
 from statemachine.events import GENESIS, Event, is_known
 from statemachine.head import Noted
+from statemachine.statement import parse
 
 BEGINNING: Final = Noted(0, GENESIS)
 """What the first event follows."""
@@ -67,6 +68,7 @@ def verify(
         LogDamaged: with the seq of the first bad event and what was done to it.
     """
     seq, last_hash, count, unknown = start.seq, start.hash, 0, 0
+    claims = [*claims, *_own_claims(log)]
     wanted = {claim.hash for claim in claims}
     places: dict[str, int] = {}
     for event in _followed(log, start, _noted(claims)):
@@ -103,6 +105,17 @@ def _up_to(log: EventLog, start: Noted, last: int) -> Iterator[Event]:
         yield event
         if event.seq == last:
             return
+
+
+def _own_claims(log: EventLog) -> list[Claim]:
+    """Return the head that a backup carries in itself; it must be there for ever after."""
+    try:
+        noted = parse(found, "its own head") if (found := log.backup_head()) else None
+    except (LogDamaged, UsageError):  # what cannot be read counts as not noted
+        return []
+    if noted is None:
+        return []
+    return [Claim(hash=noted.hash, seq=noted.seq, source="the head that its backup carries")]
 
 
 def _noted(claims: Sequence[Claim]) -> list[Noted]:

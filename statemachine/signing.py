@@ -3,7 +3,7 @@
 Needs the package `cryptography` (`pip install 'byre[sign]'`), imported when it is asked for:
 everything else works without it. The private key is a PEM file without a password, 0600, as a timer
 has nobody to type one. The public one stands beside it, and is all that another machine needs
-(docs/decisions/0020-heads-are-signed-with-ed25519.md).
+(docs/decisions/0016-heads-are-signed-with-ed25519.md).
 
 May be imported by `reconciler.cli`.
 """

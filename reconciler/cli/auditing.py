@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +13,7 @@ import click
 
 from reconciler.cli import options, say
 from reconciler.cli.app import Context
+from reconciler.clock import SystemClock
 from statemachine import proof, signing
 from statemachine.errors import ByreError, IdentityMismatch, LogDamaged, RefusedError, UsageError
 from statemachine.eventlog import EventLog
@@ -194,7 +194,7 @@ def head_command(
             proof.verify(log)
         statement = _head_of(log)
     if key is not None:
-        statement = signing.sign(statement, key, now=iso(time.time_ns()))
+        statement = signing.sign(statement, key, now=iso(SystemClock().now_ns()))
     if out is not None:
         _write_new(out, say.document(statement.to_data()) + "\n")
         say.person(f"{out} has the head {statement.line()}")
