@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -56,12 +55,10 @@ def back_up(log: Path, target: Path) -> BackedUp:
         msg = f"{log} does not exist; there is nothing to back up"
         raise LogUnavailable(msg, hint="choose another state root with --root")
     with partial(target) as copy:
-        with database.told_apart(log):
-            _copy(log, copy)
+        database.copy(log, copy)
         with EventLog(copy, read_only=True) as opened:
             found = proof.verify(opened)
-        with database.told_apart(copy):
-            _seal(copy, f"{found.seq}:{found.hash}")
+        database.set_meta(copy, BACKUP_HEAD, f"{found.seq}:{found.hash}")
         size_bytes = copy.stat().st_size
         put_in_place(copy, target)
     return BackedUp(
@@ -119,19 +116,3 @@ def _refuse_taken(target: Path) -> None:
     if os.path.lexists(target):
         msg = f"{target} exists; a backup is written to a new file"
         raise RefusedError(msg, hint="name another file")
-
-
-def _copy(log: Path, copy: Path) -> None:
-    with (
-        contextlib.closing(database.connect(log, read_only=True)) as source,
-        contextlib.closing(sqlite3.connect(copy, isolation_level=None)) as made,
-    ):
-        # All pages in one step: between two, another process's commit would begin it anew.
-        source.backup(made, pages=-1)
-        # One file, that can be read from a folder that cannot be written.
-        made.execute("PRAGMA journal_mode = DELETE")
-
-
-def _seal(copy: Path, head: str) -> None:
-    with contextlib.closing(sqlite3.connect(copy, isolation_level=None)) as made:
-        made.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (BACKUP_HEAD, head))

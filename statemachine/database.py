@@ -1,6 +1,6 @@
 """Opening the log's SQLite file, its write lock, and SQLite's errors sorted into ours.
 
-May be imported by eventlog, writer, salvage, proof and history only.
+May be imported by eventlog, writer, salvage, backup, proof and history only.
 """
 
 from __future__ import annotations
@@ -92,6 +92,30 @@ def connect(path: Path, *, read_only: bool, lenient: bool = False) -> sqlite3.Co
         connection.close()
         raise
     return connection
+
+
+def copy(log: Path, target: Path) -> None:
+    """Copy a log that may be in use into an empty file, as it is at one moment.
+
+    The copy is no WAL database: it is one file, and can be read where nothing can be written.
+
+    Raises:
+        LogUnavailable, LogDamaged: see `told_apart`.
+    """
+    with (
+        told_apart(log),
+        contextlib.closing(connect(log, read_only=True)) as source,
+        contextlib.closing(connect(target, read_only=False)) as made,
+    ):
+        # All pages in one step: between two, another process's commit would begin it anew.
+        source.backup(made, pages=-1)
+        made.execute("PRAGMA journal_mode = DELETE")
+
+
+def set_meta(path: Path, key: str, value: str) -> None:
+    """Set one row of a log's table `meta`; for a file that nobody else has open."""
+    with told_apart(path), contextlib.closing(connect(path, read_only=False)) as connection:
+        connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
 
 
 def _cannot_change(path: Path) -> bool:
