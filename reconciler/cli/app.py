@@ -39,6 +39,7 @@ _COMMANDS: Final[dict[str, str]] = {
     "explain": "planning",
     "replay": "proving",
     "log": "proving",
+    "fsck": "checking",
     "orphans": "orphaned",
     "doctor": "doctoring",
     "udev-rules": "ruling",

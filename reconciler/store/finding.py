@@ -15,6 +15,10 @@ from reconciler.store.layout import StoreError
 class FindingKind(enum.StrEnum):
     """What can be wrong with a store."""
 
+    FOREIGN = "foreign"
+    """There is no header of a store, so there is nothing to check."""
+    EMPTY = "empty"
+    """Zeros, where a disk that has been live must have the header of a store."""
     INVALID = "invalid"
     """The kernel has given the snapshot up: I/O errors for ever."""
     TRUNCATED = "truncated"
