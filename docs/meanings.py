@@ -62,6 +62,10 @@ MEANINGS: Final[dict[str, dict[str, str]]] = {
         "to_bytes": "its size now",
         "used_bytes": "what was used of the exception store",
     },
+    "DiskExported": {
+        "path": "the file that was written",
+        "size_bytes": "its size",
+    },
     "OrphanFound": {
         "kind": "`dm`, `loop`, `file` or `link`",
         "name": "what it is called",

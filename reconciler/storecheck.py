@@ -16,18 +16,12 @@ from typing import Final
 
 import attrs
 
-from reconciler.kernel.port import Kernel
+from reconciler.source import Sources
 from reconciler.store import files
 from reconciler.store.files import Report
 from reconciler.store.finding import Finding, FindingKind
 from reconciler.store.layout import StoreError
-from statemachine.errors import (
-    IdentityMismatch,
-    PermanentError,
-    RefusedError,
-    UsageError,
-    from_oserror,
-)
+from statemachine.errors import UsageError, from_oserror
 from statemachine.machine import LIVE, State
 from statemachine.projection import Record
 from statemachine.spec import DriverChoice
@@ -99,21 +93,9 @@ def check_file(path: Path, *, disk_size: Bytes | None = None) -> Checked:
     return Checked(path=path, disk_size=disk_size, report=_report(path, disk_size))
 
 
-def check_disk(kernel: Kernel, record: Record, *, same_boot: bool) -> Checked:
-    """Check the file of a disk.
-
-    Args:
-        kernel: is asked which file is there.
-        record: the disk.
-        same_boot: whether the recorded identity of its file is of this boot.
-
-    Raises:
-        RefusedError: the disk has no file: it is not attached yet, or removed.
-        IdentityMismatch: another file is in its place.
-        PermanentError: the file is missing.
-        ActionError: it cannot be read.
-    """
-    path, size = own_file(kernel, record, same_boot=same_boot), record.base.size
+def check_disk(sources: Sources, record: Record) -> Checked:
+    """Check the file of a disk; raises what `Sources.own_file` does, and ActionError."""
+    path, size = sources.own_file(record), record.base.size
     checked = Checked(path=path, disk=record.name, disk_size=size)
     if record.driver == DriverChoice.CLONE:
         return checked
@@ -127,22 +109,6 @@ def check_disk(kernel: Kernel, record: Record, *, same_boot: bool) -> Checked:
         message = "no header of a store, and the disk has been live; allowed: 'SnAp'"
         report = _only(Finding(kind=FindingKind.EMPTY, offset=0, message=message), report.size)
     return attrs.evolve(checked, is_live=is_live, report=report)
-
-
-def own_file(kernel: Kernel, record: Record, *, same_boot: bool) -> Path:
-    """Return the path of a disk's own file, which is the recorded one; raises as `check_disk`."""
-    if record.cow is None:
-        msg = f"{record.name} is {record.state}: it has no file of its own"
-        raise RefusedError(msg, hint="`byre explain` says what it waits for")
-    path = Path(record.cow_path)
-    found = kernel.identify(path)
-    if found is None:
-        msg = f"{record.name}: its CoW file {path} is missing"
-        raise PermanentError(msg, kind="cow-missing", hint="put it back, then `byre retry`")
-    if not record.cow.same_file(found, same_boot=same_boot):
-        msg = f"{record.name}: {path} is another file: recorded {record.cow}; found {found}"
-        raise IdentityMismatch(msg, hint="put the recorded file back, then `byre retry`")
-    return path
 
 
 def _report(path: Path, disk_size: Bytes | None) -> Report:

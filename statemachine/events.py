@@ -40,6 +40,7 @@ class EventType(enum.StrEnum):
     COW_GROWN = "cow.grown"
     DISK_FROZEN = "disk.frozen"
     DISK_THAWED = "disk.thawed"
+    DISK_EXPORTED = "disk.exported"
     ORPHAN_FOUND = "orphan.found"
     ORPHAN_RESOLVED = "orphan.resolved"
     HOST_BOOTED = "host.booted"

@@ -193,6 +193,23 @@ class DiskThawed:
 
 
 @attrs.frozen(kw_only=True)
+class DiskExported:
+    """Somebody took a copy of the disk's content out of the root; the disk is as it was."""
+
+    form: str
+    """"image" (`byre flatten`) or "delta" (`byre export`)."""
+    path: str
+    size_bytes: int
+    sha256: str = ""
+    """The digest of the file; "" if it was not asked for."""
+    method: str = ""
+    """How the base got into an image: "reflink" or "sparse-copy"."""
+    frozen_ns: int = 0
+    """How long the disk was suspended for it; 0 if it was not."""
+    by: Requester | None = None
+
+
+@attrs.frozen(kw_only=True)
 class OrphanFound:
     """Something carries our identity and no record knows it."""
 
@@ -253,6 +270,7 @@ PAYLOADS: Final[dict[EventType, type[Any]]] = {
     EventType.COW_GROWN: CowGrown,
     EventType.DISK_FROZEN: DiskFrozen,
     EventType.DISK_THAWED: DiskThawed,
+    EventType.DISK_EXPORTED: DiskExported,
     EventType.ORPHAN_FOUND: OrphanFound,
     EventType.ORPHAN_RESOLVED: OrphanResolved,
     EventType.HOST_BOOTED: HostBooted,

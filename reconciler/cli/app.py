@@ -40,6 +40,7 @@ _COMMANDS: Final[dict[str, str]] = {
     "replay": "proving",
     "log": "proving",
     "fsck": "checking",
+    "flatten": "copying",
     "orphans": "orphaned",
     "doctor": "doctoring",
     "udev-rules": "ruling",

@@ -10,6 +10,7 @@ import click
 from reconciler.api import Byre
 from reconciler.cli import options, say
 from reconciler.cli.app import Context
+from reconciler.copying import sources
 from reconciler.storecheck import Checked, check_disk, check_file
 from statemachine.errors import LogUnavailable, NoSuchDisk, UsageError
 from statemachine.observed import SnapshotStatus
@@ -100,8 +101,7 @@ def _check(ctx: Context, what: str, disk_size: Bytes | None) -> Checked:
             record = byre.get(what)
             if disk_size is not None:
                 raise UsageError("--disk-size goes with a FILE; the size of a disk is known")
-            same_boot = record.cow_boot_id == byre.log.boot_id
-            return check_disk(byre.kernel, record, same_boot=same_boot)
+            return check_disk(sources(byre), record)
     except (LogUnavailable, NoSuchDisk):
         if not Path(what).is_file():
             raise

@@ -110,7 +110,7 @@ def what(event: Event) -> str:
         words.append("; ".join(data["differences"]))
     if data.get("resumes"):
         words.append(f"(goes on with event {data['resumes']}, which a crash left open)")
-    told = ["cause", "message", "was", "resolution", "evidence", "why"]
+    told = ["cause", "message", "was", "resolution", "evidence", "why", "form", "path"]
     if data.get("trigger") == "attach":
         told.append("driver_reason")  # of one disk it is always the same
     words += [str(data[key]) for key in told if data.get(key)]

@@ -20,7 +20,7 @@ import stat
 from pathlib import Path
 from typing import Final
 
-from reconciler.kernel import ioctl, safepath
+from reconciler.kernel import ioctl, newfile, safepath
 from reconciler.kernel.port import CowHeader, FreeSpace
 from reconciler.kernel.safepath import Place
 from reconciler.store import layout
@@ -183,7 +183,7 @@ def create_sparse(path: Path, size: Bytes, *, sys: Path) -> FileIdentity:
             except OSError:
                 os.unlink(name, dir_fd=folder)
                 raise
-        sync_folder(folder)
+        newfile.sync_folder(folder)
     made = identify(path, follow=False, sys=sys)
     assert made is not None, path
     return made
@@ -237,7 +237,7 @@ def remove_file(path: Path, expected: FileIdentity) -> bool:
             if not same_inode(found, expected):
                 raise mismatch(path, found, expected)
             os.unlink(name, dir_fd=folder)
-            sync_folder(folder)
+            newfile.sync_folder(folder)
     except (FileNotFoundError, NotADirectoryError):
         return False
     return True
@@ -298,7 +298,7 @@ def _remove_folder(place: Place) -> bool:
                     return False
             # Not empty a moment ago, empty now: another disk's link went in between. Again.
         else:
-            sync_folder(place.folder)
+            newfile.sync_folder(place.folder)
             return True
     return False
 
@@ -319,13 +319,7 @@ def make_parents(path: Path) -> None:
         with safepath.place(made, own=True) as (folder, name):
             with contextlib.suppress(FileExistsError):
                 os.mkdir(name, 0o700, dir_fd=folder)
-            sync_folder(folder)
-
-
-def sync_folder(folder: int) -> None:
-    """Make the names in an open folder durable; it may be open by O_PATH only."""
-    with ioctl.opened(".", os.O_RDONLY | os.O_DIRECTORY, folder=folder) as descriptor:
-        os.fsync(descriptor)
+            newfile.sync_folder(folder)
 
 
 def _device_bytes(number: int, sys: Path) -> int:

@@ -1,4 +1,4 @@
-"""System calls that Python has no name for: ioctl numbers, their checked call, and renameat2.
+"""System calls that Python has no name for: ioctls, their checked call, renameat2, fallocate.
 
 Every number cites its kernel header. Everything here raises plain OSError; `failing` turns one
 into byre's own error at the border of the kernel layer. No policy: no retries, no identity.
@@ -49,6 +49,10 @@ DM_GET_TARGET_VERSION: Final = _DM_BASE | 17
 
 # include/uapi/linux/fs.h and fcntl.h
 _RENAME_EXCHANGE: Final = 2
+
+# include/uapi/linux/falloc.h
+_FALLOC_FL_KEEP_SIZE: Final = 1
+_FALLOC_FL_PUNCH_HOLE: Final = 2
 
 OUT_OF_MEANS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR})
 """Errors that speak of this process or host at this moment, not of the thing that was asked for:
@@ -121,3 +125,19 @@ def exchange(left: str, right: str, *, folder: int) -> None:
     if result != 0:
         number = ctypes.get_errno() or errno.EIO
         raise OSError(number, os.strerror(number), left, None, right)
+
+
+def punch_hole(descriptor: int, start: int, length: int) -> None:
+    """Give back the blocks of a part of a file, which then reads as zeros.
+
+    Raises OSError, EOPNOTSUPP where the file system has no holes. Linux 2.6.38.
+    """
+    result = _libc.fallocate64(
+        ctypes.c_int(descriptor),
+        ctypes.c_int(_FALLOC_FL_PUNCH_HOLE | _FALLOC_FL_KEEP_SIZE),
+        ctypes.c_int64(start),
+        ctypes.c_int64(length),
+    )
+    if result != 0:
+        number = ctypes.get_errno() or errno.EIO
+        raise OSError(number, os.strerror(number))

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Final
 
 from reconciler.kernel import ioctl, safepath
-from reconciler.kernel.files import sync_folder
+from reconciler.kernel.newfile import sync_folder
 from reconciler.kernel.safepath import Place
 from statemachine.errors import ForeignDevice, UnsafePath
 from statemachine.observed import DeviceNumber, LinkKind, LinkObservation

@@ -1,0 +1,150 @@
+"""fsck and flatten on the real kernel: its own status, and its own bytes."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from statemachine.observed import SnapshotStatus
+from tests.kernel.host import MIB, Host, digest, tool
+
+pytestmark = pytest.mark.kernel
+
+CHUNK = 4096
+SIZE = 16 * MIB
+
+
+def scatter(device: Path, seed: int) -> None:
+    """Write pieces of many sizes at many places, zeros among them, and have them written."""
+    dice = random.Random(seed)  # noqa: S311 - the same pieces each time
+    descriptor = os.open(device, os.O_WRONLY)
+    try:
+        for number in range(300):
+            size = dice.choice([512, 4096, 5000, 65536])
+            at = dice.randrange(0, SIZE - size)
+            data = bytes(size) if number % 5 == 0 else dice.randbytes(size)
+            os.pwrite(descriptor, data, at)
+        os.pwrite(descriptor, b"the very last bytes", SIZE - 19)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def written(host: Host, name: str = "sb-1") -> Path:
+    """Make a live disk with files on it, and with pieces written across them; its device."""
+    base = host.make_ext4(f"{name}.ext4", size=SIZE)
+    device = host.live(name, base)
+    with host.mounted(device) as at:
+        (at / "data").write_bytes(os.urandom(3 * MIB + 12345))
+        (at / "zeros").write_bytes(bytes(MIB))
+    scatter(device, 7)
+    return device
+
+
+def status(host: Host, device: Path) -> SnapshotStatus:
+    found = host.kernel.dm(device.name)
+    assert found is not None
+    assert found.status is not None
+    return found.status
+
+
+def test_fsck_says_what_the_kernels_status_says(host: Host) -> None:
+    device = written(host)
+    shown = status(host, device)
+    for is_live in (True, False):
+        found = host.cli("fsck", "sb-1", "-o", "json").json
+        assert (found["sound"], found["live"]) == (True, is_live)
+        usage = found["usage"]
+        assert usage["health"] == shown.health.value
+        assert usage["used_bytes"] == shown.used.to_bytes().count
+        assert usage["capacity_bytes"] == shown.total.to_bytes().count
+        assert usage["metadata_bytes"] == shown.metadata.to_bytes().count
+        assert found["exceptions"] * CHUNK <= usage["used_bytes"] - usage["metadata_bytes"]
+        if is_live:
+            host.cli("pause", "sb-1", "--wait")
+    host.cli("restore", "sb-1", "--wait")
+    assert status(host, device) == shown
+
+
+def test_fsck_and_the_kernel_agree_that_a_store_is_lost(host: Host) -> None:
+    written(host)
+    host.cli("pause", "sb-1", "--wait")
+    [name] = host.cows()
+    with (host.root / "cow" / name).open("r+b") as file:
+        file.seek(4)
+        file.write(bytes(4))
+    found = host.cli("fsck", "sb-1", "-o", "json", expect=1).json
+    assert [each["kind"] for each in found["findings"]] == ["invalid"]
+    assert found["usage"]["health"] == "invalid"
+
+
+def test_a_flat_image_is_the_device_live_and_paused(host: Host) -> None:
+    device = written(host)
+    copy = host.folder / "dd.img"
+    tool("dd", f"if={device}", f"of={copy}", "bs=1M", "status=none")
+    shown = digest(copy)
+    for state in ("live", "paused"):
+        image = host.folder / f"{state}.img"
+        said = host.cli("flatten", "sb-1", image, "-o", "json").json
+        assert shown == said["sha256"]
+        tool("cmp", copy, image)
+        assert (said["frozen_ms"] > 0) is (state == "live")
+        assert image.stat().st_blocks * 512 < SIZE
+        if state == "live":
+            assert not host.kernel_side()["dm"][0][4], "it is not suspended any more"  # type: ignore[index]
+            scatter(device, 8)
+            host.cli("pause", "sb-1", "--wait")
+            host.cli("restore", "sb-1", "--wait")
+            tool("dd", f"if={device}", f"of={copy}", "bs=1M", "status=none")
+            shown = digest(copy)
+            host.cli("pause", "sb-1", "--wait")
+    story = host.story("sb-1")
+    assert story.count("exported") == 2
+    host.assert_proved()
+
+
+def test_a_file_system_lives_on_in_a_disk_on_its_image(host: Host) -> None:
+    device = host.live("sb-1", host.make_ext4(size=SIZE))
+    with host.mounted(device) as at:
+        (at / "kept").write_text("kept")
+    image = host.folder / "golden.ext4"
+    host.cli("flatten", "sb-1", image)
+    tool("e2fsck", "-fn", image)
+    with host.mounted(host.live("sb-2", image)) as at:
+        assert (at / "kept").read_text() == "kept"
+    host.cli("remove", "sb-1", "sb-2", "--wait")
+    host.assert_nothing_left()
+
+
+def test_a_live_disk_beside_a_running_reconciler_and_a_writer(host: Host) -> None:
+    """Every image is of one moment: two counters that are written together are the same in it."""
+    device = host.live("sb-1", host.make_file("base", SIZE))
+    daemon = host.cli.daemon()
+    pid = os.fork()
+    if pid == 0:
+        descriptor = os.open(device, os.O_WRONLY | os.O_DSYNC)
+        number = 0
+        while True:
+            number += 1
+            block = number.to_bytes(8, "little") * (CHUNK // 8)
+            os.pwrite(descriptor, block, 0)
+            os.pwrite(descriptor, block, (number % 1000 + 1) * CHUNK)
+            os.pwrite(descriptor, block, SIZE - CHUNK)
+    try:
+        for number in range(3):
+            image = host.folder / f"{number}.img"
+            host.cli("flatten", "sb-1", image, "--no-digest")
+            raw = image.read_bytes()
+            first, last = (int.from_bytes(raw[at : at + 8], "little") for at in (0, SIZE - CHUNK))
+            assert 0 <= first - last <= 1
+            assert first > 0
+    finally:
+        os.kill(pid, 9)
+        os.waitpid(pid, 0)
+    assert daemon.terminate() == 0
+    host.until_settled("sb-1", "snapshotted")
+    host.cli("remove", "sb-1", "--wait")
+    host.assert_nothing_left()
