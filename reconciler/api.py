@@ -18,7 +18,7 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 import attrs
 
@@ -45,6 +45,9 @@ from statemachine.machine import Desired, Trigger
 from statemachine.projection import Record
 from statemachine.reserve import RESERVE_BYTES
 from statemachine.spec import BUSY_TIMEOUT_S, DriverChoice, OnBusy, parse
+
+if TYPE_CHECKING:
+    from reconciler.source import Sources
 
 FOLLOW_S: Final = 0.5
 """How often a waiting process looks whether the reconciler that works for it is still there."""
@@ -183,6 +186,18 @@ class Byre:
             self.root,
             record,
             self.settings,
+        )
+
+    def sources(self) -> Sources:
+        """Return what opens this root's disks for reading their content."""
+        from reconciler.source import Sources  # noqa: PLC0415 - not for those who read the log
+
+        return Sources(
+            kernel=self.kernel,
+            root=self.root,
+            clock=self.clock,
+            watermarks=self.settings.watermarks,
+            boot_id=self.log.boot_id,
         )
 
     def reconciler(self, *, is_watched: bool = False) -> Reconciler:

@@ -8,10 +8,9 @@ May be imported by cli.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -19,12 +18,11 @@ import attrs
 
 from reconciler.api import Byre
 from reconciler.content import flat
-from reconciler.kernel import newfile, safepath
-from reconciler.kernel.safepath import Place
+from reconciler.kernel import newfile
+from reconciler.outside import failing, outside
 from reconciler.requester import this_process
-from reconciler.source import Sources, WhenLive
+from reconciler.source import WhenLive
 from statemachine import payloads
-from statemachine.errors import RefusedError, UsageError, from_oserror
 from statemachine.events import NewEvent
 from statemachine.projection import Record
 
@@ -56,17 +54,6 @@ class Flattened:
     sha256: str
     method: str
     frozen_ns: int
-
-
-def sources(byre: Byre) -> Sources:
-    """Return what opens disks of a root."""
-    return Sources(
-        kernel=byre.kernel,
-        root=byre.root,
-        clock=byre.clock,
-        watermarks=byre.settings.watermarks,
-        boot_id=byre.log.boot_id,
-    )
 
 
 def _untold(_what: str, _done: int, _total: int) -> None:
@@ -102,7 +89,7 @@ def flatten(
         ActionError: a file could not be read or written; nothing is left of the image.
     """
     record, target = byre.get(name), target.absolute()
-    opener = sources(byre)
+    opener = byre.sources()
     with (
         failing(f"flatten {name} to {target}"),
         outside(byre, target, replace=replace) as place,
@@ -155,49 +142,3 @@ def append(byre: Byre, record: Record, payload: payloads.DiskExported, *, reason
         correlation_id=secrets.token_hex(16),
     )
     byre.log.append([event])
-
-
-@contextlib.contextmanager
-def outside(byre: Byre, target: Path, *, replace: bool) -> Iterator[Place]:
-    """Walk to the folder of a file that is to be made outside of the root.
-
-    Raises:
-        RefusedError: it is in the root, is a base, or is there and is not to be replaced.
-        UsageError: its folder is missing.
-        UnsafePath: another user could lead the way there elsewhere.
-    """
-    root = byre.root.path.resolve()
-    if target.resolve().is_relative_to(root):
-        msg = f"{target} is in the state root {root}"
-        raise RefusedError(msg, hint="write it elsewhere: the root is byre's own")
-    try:
-        with safepath.place(target) as place:
-            if newfile.is_there(place):
-                _refuse_taken(byre, target, replace=replace)
-            yield place
-    except (FileNotFoundError, NotADirectoryError) as error:
-        if target.parent.is_dir():
-            raise
-        msg = f"no such folder: {target.parent}"
-        raise UsageError(msg, hint="make it first; byre makes none there") from error
-
-
-def _refuse_taken(byre: Byre, target: Path, *, replace: bool) -> None:
-    found = byre.kernel.identify(target)
-    if found is None or found.kind != "file":
-        raise RefusedError(f"{target} is there, and is no regular file", hint="choose another path")
-    for record in byre.log.records():
-        if record.base.same_file(found, same_boot=record.base_boot_id == byre.log.boot_id):
-            msg = f"{target} is the base of {record.name}"
-            raise RefusedError(msg, hint="a base is never replaced; choose another path")
-    if not replace:
-        raise RefusedError(f"{target} is there", hint="choose another path, or say --force")
-
-
-@contextlib.contextmanager
-def failing(doing: str) -> Iterator[None]:
-    """Turn what the file system says into byre's own error, with the action in its text."""
-    try:
-        yield
-    except OSError as error:
-        raise from_oserror(error, doing) from error

@@ -41,6 +41,7 @@ _COMMANDS: Final[dict[str, str]] = {
     "log": "proving",
     "fsck": "checking",
     "flatten": "copying",
+    "diff": "comparing",
     "orphans": "orphaned",
     "doctor": "doctoring",
     "udev-rules": "ruling",

@@ -10,7 +10,6 @@ import click
 from reconciler.api import Byre
 from reconciler.cli import options, say
 from reconciler.cli.app import Context
-from reconciler.copying import sources
 from reconciler.storecheck import Checked, check_disk, check_file
 from statemachine.errors import LogUnavailable, NoSuchDisk, UsageError
 from statemachine.observed import SnapshotStatus
@@ -101,7 +100,7 @@ def _check(ctx: Context, what: str, disk_size: Bytes | None) -> Checked:
             record = byre.get(what)
             if disk_size is not None:
                 raise UsageError("--disk-size goes with a FILE; the size of a disk is known")
-            return check_disk(sources(byre), record)
+            return check_disk(byre.sources(), record)
     except (LogUnavailable, NoSuchDisk):
         if not Path(what).is_file():
             raise

@@ -12,17 +12,10 @@ from reconciler.cli import options, say
 from reconciler.cli.app import Context
 from reconciler.cli.interrupting import ended_by_signals
 from reconciler.cli.progress import byte_progress
+from reconciler.cli.suspending import when_live_option
 from reconciler.source import WhenLive
 from statemachine.units import Bytes
 
-_when_live = click.option(
-    "--live",
-    "when_live",
-    type=click.Choice([each.value for each in WhenLive]),
-    default=WhenLive.SUSPEND.value,
-    show_default=True,
-    help="Whether a live disk is suspended for a moment, or refused.",
-)
 _force = click.option("--force", is_flag=True, help="Replace FILE if it is there.")
 
 
@@ -35,7 +28,7 @@ _force = click.option("--force", is_flag=True, help="Replace FILE if it is there
 )
 @click.argument("name", shell_complete=options.complete_names)
 @click.argument("target", metavar="FILE", type=click.Path(path_type=Path))
-@_when_live
+@when_live_option
 @_force
 @click.option(
     "--digest/--no-digest",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler import copying, source
+from reconciler import source
 from reconciler.cli.app import run
 from reconciler.content import flat
 from reconciler.copying import flatten
@@ -226,7 +226,7 @@ class TestLive:
         path.write_bytes(store(CHANGES))
         (stage.root / "real.base").write_bytes(BASE)
         record = stage.live()
-        sources = copying.sources(stage.byre)
+        sources = stage.byre.sources()
 
         def opened(name: Path) -> object:
             return real_opened(path if name == Path(record.cow_path) else name)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler import copying, storecheck
+from reconciler import storecheck
 from reconciler.store import files
 from tests.unit.builders import Stage
 from tests.unit.cliworld import World
@@ -158,7 +158,7 @@ def test_what_is_wrong_on_a_live_disk_for_a_moment_only_is_no_problem(
     monkeypatch.setattr(files, "check", check)
     stage = Stage(folder)
     record = stage.live()
-    checked = storecheck.check_disk(copying.sources(stage.byre), record)
+    checked = storecheck.check_disk(stage.byre.sources(), record)
     stage.close()
     assert (checked.is_live, checked.sound, looks) == (True, True, [])
     assert "pause the disk for an answer that holds" in checked.note
