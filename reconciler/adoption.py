@@ -31,7 +31,7 @@ from statemachine.names import DmUuid
 from statemachine.observed import DeviceNumber, DmDevice, FileIdentity, Loop
 from statemachine.projection import Record
 from statemachine.spec import DiskSpec, DriverChoice, parse
-from statemachine.units import CHUNK_SECTORS
+from statemachine.units import CHUNK_SIZES, Bytes
 
 LOOP_MAJOR: Final = 7
 """LOOP_MAJOR of linux/major.h."""
@@ -75,6 +75,7 @@ class _Parts:
     device_name: str
     file: FileIdentity
     base: str
+    chunk: Bytes
     base_loop: Loop | None = None
     device: DmDevice | None = None
 
@@ -125,7 +126,7 @@ class Adopter:
         before = self._before(orphan, owner)
         name = self._name(orphan, word, before)
         parts = self._stored(orphan, owner, word, name) if is_file else self._live(orphan, owner)
-        spec = _spec(name, word.base or parts.base, Desired.PAUSED if is_file else Desired.LIVE)
+        spec = _spec(name, word.base or parts.base, parts.chunk, is_live=not is_file)
         base = specs.check_base("--base" if word.base else orphan.name, spec, self._kernel)
         _check_base(orphan, parts, base)
         return TakenIn(
@@ -174,7 +175,8 @@ class Adopter:
             msg = f"{orphan.name} is not what it was a moment ago"
             raise IdentityMismatch(msg, hint="look again with `byre orphans`")
         table = device.table
-        if table is None or (table.persistent, table.chunk.count) != ("P", CHUNK_SECTORS):
+        is_usual = table and table.persistent == "P" and table.chunk.to_bytes().count in CHUNK_SIZES
+        if table is None or not is_usual:
             found = "it has no table" if not device.live else "its table is not one that byre makes"
             raise _refused(orphan, found)
         cow_loop, base_loop = self._loop(table.cow), self._loop(table.origin)
@@ -184,12 +186,13 @@ class Adopter:
             data = cow_loop.backing_path if cow_loop else f"device {table.cow}"
             msg = f"{orphan.name} cannot be adopted: its data is in {data}, not in {path}"
             raise IdentityMismatch(msg, hint=f"put that file there, or {_COPY_OUT}")
-        self._refuse_damaged(orphan, path)
+        chunk = self._chunk(orphan, path)
         known = not base_loop.backing_path.endswith(DELETED)
         return _Parts(
             device_name=orphan.name,
             file=file,
             base=base_loop.backing_path if known else "",
+            chunk=chunk,
             base_loop=base_loop,
             device=device,
         )
@@ -200,20 +203,25 @@ class Adopter:
         if file is None or orphan.file is None or not file.same_file(orphan.file, same_boot=True):
             msg = f"{orphan.name} is not what it was a moment ago"
             raise IdentityMismatch(msg, hint="look again with `byre orphans`")
-        self._refuse_damaged(orphan, path)
+        chunk = self._chunk(orphan, path)
         if not word.base:
             hint = "a CoW file does not tell: say `--base PATH`, the very image it was made on"
             raise UsageError(f"{orphan.name}: nothing tells the disk's base", hint=hint)
-        return _Parts(device_name=f"{self._prefix}{name}", file=file, base=word.base)
+        return _Parts(device_name=f"{self._prefix}{name}", file=file, base=word.base, chunk=chunk)
 
     def _loop(self, number: DeviceNumber) -> Loop | None:
         return self._kernel.loop(number.minor) if number.major == LOOP_MAJOR else None
 
-    def _refuse_damaged(self, orphan: Orphan, path: Path) -> None:
-        header = self._kernel.cow_header(path)
-        if header is not CowHeader.VALID:
-            msg = f"{orphan.name} cannot be adopted: the exception store of {path} is {header}"
-            raise RefusedError(msg, hint="there is no data of a disk in it that could be used")
+    def _chunk(self, orphan: Orphan, path: Path) -> Bytes:
+        """Return the size of the chunks of a valid store; refuses any other file."""
+        headers = {size: self._kernel.cow_header(path, Bytes(size)) for size in CHUNK_SIZES}
+        for size, header in headers.items():
+            if header is CowHeader.VALID:
+                return Bytes(size)
+        told = [header for header in headers.values() if header is not CowHeader.FOREIGN]
+        said = told[0] if told else CowHeader.FOREIGN
+        msg = f"{orphan.name} cannot be adopted: the exception store of {path} is {said}"
+        raise RefusedError(msg, hint="there is no data of a disk in it that could be used")
 
     # --- what the log is told ----------------------------------------------------------------
 
@@ -257,11 +265,12 @@ class Adopter:
         return first, attrs.evolve(first, type=kind, data=data, expect=None)
 
 
-def _spec(name: str, base: str, state: Desired) -> DiskSpec:
+def _spec(name: str, base: str, chunk: Bytes, *, is_live: bool) -> DiskSpec:
     if not base:
         hint = "say `--base PATH`, where the very image is that it was made on"
         raise UsageError(f"{name}: its base has no path any more", hint=hint)
-    table = {"name": name, "base": base, "state": state.value}
+    state = Desired.LIVE if is_live else Desired.PAUSED
+    table = {"name": name, "base": base, "state": state.value, "chunk_size": chunk.count}
     [spec] = parse({"disk": [table]}, source="--adopt", folder=Path.cwd())
     return spec
 

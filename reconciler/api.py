@@ -127,6 +127,8 @@ class Byre:
         driver: DriverChoice = DriverChoice.AUTO,
         cow_size: int | str | None = None,
         cow_max: int | str | None = None,
+        chunk_size: int | str | None = None,
+        direct_io: bool = False,
         on_busy: OnBusy = OnBusy.WAIT,
         busy_timeout_s: float = BUSY_TIMEOUT_S,
         reason: str = "",
@@ -134,7 +136,9 @@ class Byre:
         """Declare one disk; idempotent. See `Declarer.apply` for what is raised."""
         table: dict[str, object] = {"name": name, "base": str(base), "state": str(state)}
         table |= {"driver": str(driver), "on_busy": str(on_busy), "busy_timeout_s": busy_timeout_s}
+        table["direct_io"] = direct_io
         given = {"link": link and str(link), "cow_size": cow_size, "cow_max": cow_max}
+        given["chunk_size"] = chunk_size
         table |= {field: value for field, value in given.items() if value is not None}
         [spec] = parse({"disk": [table]}, source="the call", folder=Path.cwd())
         return self.apply([Sourced("the call", spec)], reason=reason)[0]

@@ -216,6 +216,12 @@ class Declarer:
         if not same and record.state is not State.ABSENT:
             msg = f"{spec.name}: its driver is {record.driver}; it cannot become {spec.driver}"
             raise RefusedError(msg, hint="remove the disk first")
+        has_store = record.state is not State.ABSENT or record.cow is not None or record.in_flight
+        if spec.chunk_size != before.chunk_size and has_store:
+            found, asked = before.chunk_size, spec.chunk_size
+            msg = f"{spec.name}: its chunk_size is {found}; it cannot become {asked}"
+            hint = "the CoW file is written in such chunks; remove the disk first"
+            raise RefusedError(msg, hint=hint)
 
     def _is_pinned_base(self, spec: DiskSpec, record: Record) -> bool:
         found = self._kernel.identify(spec.base, follow=True)

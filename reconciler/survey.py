@@ -102,7 +102,7 @@ def is_quiet(record: Record, survey: Survey, kernel: Kernel) -> bool:
     Args:
         record: the disk.
         survey: what was seen.
-        kernel: asked for the one thing that no list has, the disk's link.
+        kernel: asked for what no list has: the disk's link, and direct IO where that is wanted.
     """
     if record.driver == DriverChoice.CLONE or not _is_at_rest(record):
         return False
@@ -122,6 +122,7 @@ def is_quiet(record: Record, survey: Survey, kernel: Kernel) -> bool:
         and cow.size == record.cow.size
         and _is_as_recorded(record, device, survey)
         and _has_its_link(record, kernel)
+        and _has_its_io(record, kernel)
     )
 
 
@@ -160,8 +161,17 @@ def _wants_room(record: Record, device: DmDevice, survey: Survey) -> bool:
     told = (level for level in survey.cow_levels if level > record.cow_level)
     due = [capacity * level // 100 for level in told]
     if record.wanted.cow_size is not None or record.wanted.cow_max is not None:
-        due += [grow_above(capacity), freeze_above(capacity)]
+        chunk = record.wanted.chunk_size
+        due += [grow_above(capacity, chunk), freeze_above(capacity)]
     return capacity != cow.size.count or used >= min(due, default=capacity + 1)
+
+
+def _has_its_io(record: Record, kernel: Kernel) -> bool:
+    """Tell whether the loop of a disk with direct IO still has it; others are not looked at."""
+    if not record.wanted.direct_io:
+        return True
+    loop = None if record.cow_loop is None else kernel.loop(record.cow_loop)
+    return loop is not None and loop.direct_io
 
 
 def _has_its_link(record: Record, kernel: Kernel) -> bool:

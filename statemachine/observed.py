@@ -82,6 +82,7 @@ class Loop:
     size: Sectors
     read_only: bool
     autoclear: bool
+    direct_io: bool = False
 
     @property
     def path(self) -> str:

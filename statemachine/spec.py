@@ -21,13 +21,15 @@ import attrs
 from statemachine.errors import SpecError
 from statemachine.machine import Desired
 from statemachine.names import NAME_RULE, DiskName, disk_name
-from statemachine.units import CHUNK_BYTES, LARGEST_BYTES, Bytes, UnitError
+from statemachine.units import CHUNK_SIZES, DEFAULT_CHUNK, LARGEST_BYTES, Bytes, UnitError
 
 PATH_LENGTH_MAX: Final = 4095  # PATH_MAX of linux/limits.h, less the final NUL
 DISKS_MAX: Final = 100_000
 """How many disks one set may hold; a bound, so that a runaway generator is told early."""
 COW_BYTES_MIN: Final = 2**20
 """The smallest `cow_size`: below it a CoW is full before anybody can look."""
+COW_CHUNKS_MIN: Final = 16
+"""And so many chunks: with fewer, header and metadata leave next to nothing for data."""
 BUSY_TIMEOUT_S_MAX: Final = 86_400.0
 BUSY_TIMEOUT_S: Final = 60.0
 
@@ -64,6 +66,10 @@ class DiskSpec:
     """How large the CoW file begins; None for one that a full rewrite never overflows."""
     cow_max: Bytes | None = None
     """How far it may be grown; None for as far as a full rewrite needs."""
+    chunk_size: Bytes = DEFAULT_CHUNK
+    """What dm-snapshot copies at a time, and what the CoW file is counted in."""
+    direct_io: bool = False
+    """Whether the loop of the disk's own file goes past the host's page cache."""
     on_busy: OnBusy = OnBusy.WAIT
     busy_timeout_s: float = BUSY_TIMEOUT_S
     """After so many seconds in use `on_busy` decides."""
@@ -82,6 +88,10 @@ class DiskSpec:
             size: Bytes | None = getattr(self, field)
             if size is not None:
                 data[field] = str(size.count)
+        if self.chunk_size != DEFAULT_CHUNK:
+            data["chunk_size"] = str(self.chunk_size.count)
+        if self.direct_io:
+            data["direct_io"] = "true"
         if self.on_busy is not OnBusy.WAIT:
             data["on_busy"] = self.on_busy.value
         if self.busy_timeout_s != BUSY_TIMEOUT_S:
@@ -99,6 +109,8 @@ class DiskSpec:
             driver=DriverChoice(data["driver"]),
             cow_size=Bytes(int(data["cow_size"])) if "cow_size" in data else None,
             cow_max=Bytes(int(data["cow_max"])) if "cow_max" in data else None,
+            chunk_size=Bytes(int(data["chunk_size"])) if "chunk_size" in data else DEFAULT_CHUNK,
+            direct_io=data.get("direct_io") == "true",
             on_busy=OnBusy(data.get("on_busy", OnBusy.WAIT)),
             busy_timeout_s=float(data.get("busy_timeout_s", BUSY_TIMEOUT_S)),
         )
@@ -246,9 +258,12 @@ class _Reader:
         state = self._choice(table, "state", Desired, Desired.LIVE)
         link = self._path(table, "link", required=False)
         driver = self._choice(table, "driver", DriverChoice, DriverChoice.AUTO)
-        cow_size, cow_max = self._size(table, "cow_size"), self._size(table, "cow_max")
+        chunk_size = self._chunk_size(table, driver)
+        cow_size = self._size(table, "cow_size", chunk_size)
+        cow_max = self._size(table, "cow_max", chunk_size)
         if cow_size is not None and cow_max is not None and cow_max < cow_size:
             self._note("cow_max", str(table["cow_max"]), f"at least cow_size, {cow_size}")
+        direct_io = self._truth(table, "direct_io")
         on_busy = self._choice(table, "on_busy", OnBusy, OnBusy.WAIT)
         busy_timeout_s = self._seconds(table, "busy_timeout_s", BUSY_TIMEOUT_S)
         if len(self.faults) > before or name is None or base is None:
@@ -261,6 +276,8 @@ class _Reader:
             driver=driver,
             cow_size=cow_size,
             cow_max=cow_max,
+            chunk_size=chunk_size,
+            direct_io=direct_io,
             on_busy=on_busy,
             busy_timeout_s=busy_timeout_s,
         )
@@ -288,17 +305,36 @@ class _Reader:
             return None
         return path
 
-    def _size(self, table: Mapping[str, object], field: str) -> Bytes | None:
+    def _chunk_size(self, table: Mapping[str, object], driver: DriverChoice) -> Bytes:
+        """Read the size of a chunk; only a dm-snapshot has chunks."""
+        field, default = "chunk_size", DEFAULT_CHUNK
+        if field not in table:
+            return default
+        if driver is DriverChoice.CLONE:
+            self._note(field, table[field], "nothing with driver 'clone', which has no chunks")
+            return default
+        try:
+            size = _bytes_of(table[field])
+            if size.count in CHUNK_SIZES:
+                return size
+        except UnitError:
+            pass
+        allowed = ", ".join(f"{size >> 10}KiB" for size in CHUNK_SIZES)
+        self._note(field, table[field], f"{allowed}, or one of these in bytes")
+        return default
+
+    def _size(self, table: Mapping[str, object], field: str, chunk: Bytes) -> Bytes | None:
         """Read a size in bytes or with a suffix, rounded up to whole chunks."""
         if field not in table:
             return None
+        least = Bytes(max(COW_BYTES_MIN, COW_CHUNKS_MIN * chunk.count))
         try:
             size = _bytes_of(table[field])
-            if size.count >= COW_BYTES_MIN:
-                return Bytes(-(-size.count // CHUNK_BYTES) * CHUNK_BYTES)
+            if size >= least:
+                return size.rounded_up(chunk)
         except UnitError:
             pass
-        least, most = Bytes(COW_BYTES_MIN), Bytes(LARGEST_BYTES)
+        most = Bytes(LARGEST_BYTES)
         self._note(field, table[field], f"bytes, or text such as '64MiB'; {least} to {most}")
         return None
 
@@ -309,6 +345,12 @@ class _Reader:
             return float(number)
         self._note(field, found, f"seconds, 0 to {BUSY_TIMEOUT_S_MAX:.0f}")
         return default_s
+
+    def _truth(self, table: Mapping[str, object], field: str) -> bool:
+        found = table.get(field, False)
+        if not isinstance(found, bool):
+            self._note(field, found, "true, false")
+        return found is True
 
     def _choice(self, table: Mapping[str, object], field: str, kind: type[E], default: E) -> E:
         text = table.get(field, default.value)

@@ -1,4 +1,4 @@
-"""Sizes as types: bytes, 512-byte sectors and exception-store chunks.
+"""Sizes as types: bytes and 512-byte sectors; which sizes a chunk of an exception store may have.
 
 A size that crosses a module border carries its unit; every division says whether it is exact,
 rounded down or rounded up; every result is checked against the kernel's own limits. Plain
@@ -18,8 +18,11 @@ from typing import ClassVar, Self
 import attrs
 
 SECTOR_BYTES = 512
-CHUNK_SECTORS = 8  # "P 8" in our dm table: 4 KiB chunks
+CHUNK_SECTORS = 8  # "P 8" in a dm table: 4 KiB chunks, where no spec says otherwise
 CHUNK_BYTES = CHUNK_SECTORS * SECTOR_BYTES
+CHUNK_SIZES = tuple(2**power for power in range(12, 20))
+"""The chunks that a spec may ask for, in bytes: powers of two, 4 to 512 KiB, which is what
+lvcreate(8) allows for snapshots. The kernel takes others, up to 1 GiB, and nobody uses them."""
 LARGEST_BYTES = 2**63 - SECTOR_BYTES
 
 _SUFFIX = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40, "p": 2**50}
@@ -88,6 +91,10 @@ class Bytes(_Size):
             raise UnitError(msg)
         return Sectors(self.count // SECTOR_BYTES)
 
+    def rounded_up(self, piece: Self) -> Self:
+        """Return the next multiple of a size, or this one if it is one; raises UnitError."""
+        return type(self)(-(-self.count // piece.count) * piece.count)
+
     def __str__(self) -> str:
         """Print with one binary suffix, one digit after the point: "1.5 GiB"."""
         size = float(self.count)
@@ -108,21 +115,5 @@ class Sectors(_Size):
         """Convert to bytes; always exact."""
         return Bytes(self.count * SECTOR_BYTES)
 
-    def chunks_ceil(self) -> Chunks:
-        """How many chunks hold this many sectors, the last one perhaps partly."""
-        return Chunks(-(-self.count // CHUNK_SECTORS))
 
-
-@attrs.frozen(order=True)
-class Chunks(_Size):
-    """A count of exception-store chunks of 8 sectors (4 KiB)."""
-
-    largest: ClassVar[int] = LARGEST_BYTES // CHUNK_BYTES
-
-    def to_sectors(self) -> Sectors:
-        """Convert to sectors; always exact."""
-        return Sectors(self.count * CHUNK_SECTORS)
-
-    def to_bytes(self) -> Bytes:
-        """Convert to bytes; always exact."""
-        return self.to_sectors().to_bytes()
+DEFAULT_CHUNK = Bytes(CHUNK_BYTES)

@@ -43,6 +43,7 @@ from reconciler.actions.loops import (
     DetachCow,
     OfferFile,
     ReleaseBase,
+    SetDirectIo,
 )
 from reconciler.actions.scene import (
     Action,
@@ -79,6 +80,7 @@ __all__ = [
     "RemoveDm",
     "ResumeDm",
     "Scene",
+    "SetDirectIo",
     "SyncCow",
     "in_use_error",
     "lasting",

@@ -13,7 +13,7 @@ import attrs
 from reconciler.actions.scene import Scene, in_use
 from statemachine.errors import ForeignDevice, IdentityMismatch, PermanentError, TransientError
 from statemachine.observed import DmDevice, Loop, SnapshotHealth, SnapshotTable
-from statemachine.units import CHUNK_SECTORS, Sectors
+from statemachine.units import Sectors
 
 
 @attrs.frozen
@@ -68,6 +68,7 @@ class LoadTable:
     name: str
     uuid: str
     length: Sectors
+    chunk: Sectors
 
     def do(self, scene: Scene) -> bool:
         """Load it into a device that has none; refuse a device with another one."""
@@ -77,7 +78,7 @@ class LoadTable:
             length=self.length,
             origin=scene.base_loop.device,
             cow=scene.cow_loop.device,
-            chunk=Sectors(CHUNK_SECTORS),
+            chunk=self.chunk,
         )
         found = None if scene.dm_is_new else scene.kernel.dm(self.name)
         if found is not None and found.live:

@@ -49,6 +49,7 @@ class MakeCow:
 
     path: Path
     size: Bytes
+    chunk: Bytes
 
     def do(self, scene: Scene) -> bool:
         """Make it, or take the empty one that an interrupted attempt left."""
@@ -58,7 +59,7 @@ class MakeCow:
             scene.cow = scene.kernel.create_sparse(self.path, self.size)
             scene.cow_is_new = True
             return True
-        header = scene.kernel.cow_header(self.path)
+        header = scene.kernel.cow_header(self.path, self.chunk)
         if found.size != self.size or header is not CowHeader.EMPTY:
             msg = f"{self.path} exists and is not an empty CoW file of ours: {header}, {found}"
             raise IdentityMismatch(msg, hint="look at the file; move it away if it is not needed")
@@ -113,6 +114,7 @@ class CheckCow:
     path: Path
     recorded: FileIdentity
     same_boot: bool
+    chunk: Bytes
     headers: tuple[CowHeader, ...]
 
     def do(self, scene: Scene) -> bool:
@@ -124,7 +126,7 @@ class CheckCow:
         if not self.recorded.same_file(found, same_boot=self.same_boot):
             msg = f"CoW file {self.path} is another file: recorded {self.recorded}; found {found}"
             raise IdentityMismatch(msg, hint="put the recorded file back, then `byre retry`")
-        header = scene.kernel.cow_header(self.path)
+        header = scene.kernel.cow_header(self.path, self.chunk)
         if self.headers and header not in self.headers:
             msg = f"CoW file {self.path} is damaged: its exception store is {header}"
             raise PermanentError(

@@ -14,11 +14,18 @@ from typing import Final
 import attrs
 
 from reconciler.actions.scene import Scene, in_use
-from statemachine.errors import ActionError, BlockedError, RefusedError, TransientError
+from statemachine.errors import (
+    ActionError,
+    BlockedError,
+    PermanentError,
+    RefusedError,
+    TransientError,
+)
 from statemachine.names import cow_marker
 from statemachine.observed import FileIdentity, Loop
 
 TWO_LOOPS: Final = "two-loops"
+NO_DIRECT_IO: Final = "no-direct-io"
 
 
 @attrs.frozen
@@ -115,6 +122,38 @@ class AttachCow:
 
     def __str__(self) -> str:
         return f"attach a loop to {self.path}"
+
+
+@attrs.frozen
+class SetDirectIo:
+    """Have the loop of the disk's own file go past the host's page cache, or through it."""
+
+    path: Path
+    on: bool
+
+    def do(self, scene: Scene) -> bool:
+        """Switch it, under whoever uses the device; the kernel flushes the file first."""
+        return self._set(scene, on=self.on)
+
+    def _set(self, scene: Scene, *, on: bool) -> bool:
+        loop = scene.cow_loop
+        if loop is None and scene.cow_loop_hint is not None:
+            loop = scene.kernel.loop(scene.cow_loop_hint)
+        try:
+            return loop is not None and scene.kernel.loop_set_direct_io(loop, on=on)
+        except PermanentError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            msg = f"{self.path} cannot have direct IO: its file system or its disk has none for it"
+            hint = "say `direct_io = false`, or put the root on ext4 or xfs on 512-byte sectors"
+            raise PermanentError(msg, errno=error.errno, kind=NO_DIRECT_IO, hint=hint) from error
+
+    def undo(self, scene: Scene) -> None:
+        """Switch it back."""
+        self._set(scene, on=not self.on)
+
+    def __str__(self) -> str:
+        return f"turn direct IO {'on' if self.on else 'off'} for {self.path}"
 
 
 @attrs.frozen

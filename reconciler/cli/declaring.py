@@ -82,6 +82,12 @@ def apply_command(
 )
 @click.option("--cow-max", metavar="SIZE", help="How far its CoW may be grown.")
 @click.option(
+    "--chunk-size",
+    metavar="SIZE",
+    help="What dm-snapshot copies at a time: 4KiB (the default) to 512KiB, a power of two.",
+)
+@click.option("--direct-io", is_flag=True, help="Keep its writes out of the host's page cache.")
+@click.option(
     "--on-busy",
     "on_busy",
     type=click.Choice([each.value for each in OnBusy]),
@@ -112,6 +118,8 @@ def create_command(
     driver: str,
     cow_size: str | None,
     cow_max: str | None,
+    chunk_size: str | None,
+    direct_io: bool,
     on_busy: str,
     busy_timeout_s: float,
     wait: bool,
@@ -122,7 +130,8 @@ def create_command(
     """Declare one disk."""
     table: dict[str, object] = {"name": name, "base": base, "state": desired, "driver": driver}
     table |= {"on_busy": on_busy, "busy_timeout_s": busy_timeout_s}
-    given = {"link": link, "cow_size": cow_size, "cow_max": cow_max}
+    table["direct_io"] = direct_io
+    given = {"link": link, "cow_size": cow_size, "cow_max": cow_max, "chunk_size": chunk_size}
     table |= {field: value for field, value in given.items() if value is not None}
     [spec] = parse({"disk": [table]}, source="create", folder=Path.cwd())
     with _open(ctx) as byre:

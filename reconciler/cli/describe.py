@@ -57,4 +57,6 @@ def _cow(record: Record, kernel: Kernel) -> dict[str, Any]:
         "path": record.cow_path if record.cow is not None else None,
         "used_bytes": used,
         "capacity_bytes": record.cow.size.count if record.cow is not None else 0,
+        "chunk_bytes": record.wanted.chunk_size.count,
+        "direct_io": record.wanted.direct_io,
     }

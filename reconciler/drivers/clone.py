@@ -24,7 +24,7 @@ from reconciler.actions import (
     RemoveCow,
 )
 from reconciler.bases import BaseLoops
-from reconciler.drivers import linking
+from reconciler.drivers import directio, linking
 from reconciler.drivers.port import Appraisal, Ground, Shape, left_links, link_defects
 from reconciler.kernel.port import Capabilities, Kernel
 from statemachine.machine import LIVE, State, Trigger
@@ -75,10 +75,11 @@ class Clone:
         is_offered = record.cow_loop is None or observed.cow_loop is not None
         if record.state in LIVE and is_offered:
             ours = _targets(record, observed)
-            defects = link_defects(record, observed, record.device, ours)
+            wrong_links = link_defects(record, observed, record.device, ours)
+            defects = (*directio.defects(record, observed), *wrong_links)
             return Appraisal(shape=Shape.LIVE, defects=defects)
         if record.state is State.ATTACHED and is_offered:
-            return Appraisal(shape=Shape.ATTACHED)
+            return Appraisal(shape=Shape.ATTACHED, defects=directio.defects(record, observed))
         leftovers = left_links(record, observed, _targets(record, observed))
         return Appraisal(shape=Shape.STORED, leftovers=leftovers)
 
@@ -91,7 +92,8 @@ class Clone:
         if trigger is Trigger.ATTACH:
             look = linking.check_link(record, _targets(record, observed))
             copy = CloneBase(base, cow, record.base.size)
-            return (*look, CheckBase(base, record.base), copy, _offer(record, ground, cow))
+            offer = _offer(record, observed, ground, cow)
+            return (*look, CheckBase(base, record.base), copy, *offer)
         if trigger in (Trigger.SNAPSHOT, Trigger.RESTORE) or (
             trigger is Trigger.REPAIR and record.state in LIVE
         ):
@@ -115,16 +117,17 @@ class Clone:
         ours = _targets(record, observed)
         return [
             *linking.check_link(record, ours),
-            CheckCow(cow, record.cow, same_boot, ()),
-            _offer(record, ground, cow),
+            CheckCow(cow, record.cow, same_boot, record.wanted.chunk_size, ()),
+            *_offer(record, observed, ground, cow),
             *linking.make_link(record, observed, target, ours),
         ]
 
 
-def _offer(record: Record, ground: Ground, cow: Path) -> Action:
+def _offer(record: Record, observed: ObservedDisk, ground: Ground, cow: Path) -> tuple[Action, ...]:
     if ground.capabilities.loop:
-        return OfferFile(cow)
-    return AttachCow(cow, record.id, record.generation)
+        return (OfferFile(cow),)
+    attach = AttachCow(cow, record.id, record.generation)
+    return (attach, *directio.set_as_wanted(record, observed, cow))
 
 
 def _targets(record: Record, observed: ObservedDisk) -> tuple[str, ...]:

@@ -10,35 +10,39 @@ from typing import Final
 import attrs
 
 from statemachine.spec import DiskSpec
-from statemachine.units import CHUNK_BYTES, Bytes, Chunks
+from statemachine.units import DEFAULT_CHUNK, Bytes
 
-EXCEPTIONS_PER_CHUNK: Final = 256
-"""A metadata chunk of 4096 bytes holds as many (old, new) pairs of 16 bytes (kernel fact 10;
-struct disk_exception in drivers/md/dm-snap-persistent.c)."""
+EXCEPTION_BYTES: Final = 16
+"""An (old, new) pair of a metadata chunk: one of 4096 bytes holds 256 (kernel fact 10; struct
+disk_exception in drivers/md/dm-snap-persistent.c)."""
 HEADROOM: Final = 64 * 2**20
 """What must be free ahead of a writer: as fast as memory, it needs some 30 ms for this."""
-EMPTY: Final = 2 * CHUNK_BYTES
+EMPTY_CHUNKS: Final = 2
 """What a store takes that nothing was written to: its header and its first metadata chunk."""
 
 
-def cow_size(base: Bytes) -> Bytes:
+def cow_size(base: Bytes, chunk: Bytes = DEFAULT_CHUNK) -> Bytes:
     """Return how large a CoW file must be so that a full rewrite of the disk never overflows it.
 
-    One header chunk, all data chunks, one metadata chunk for each 256 of them, and the one that
-    the kernel clears ahead when an area fills (`zero_disk_area` of the next area in
-    persistent_commit_exception).
+    One header chunk, all data chunks, one metadata chunk for each 256 of them (with chunks of 4
+    KiB; for each 4096 with chunks of 64 KiB), and the one that the kernel clears ahead when an area
+    fills (`zero_disk_area` of the next area in persistent_commit_exception).
+
+    Args:
+        base: the size of the disk.
+        chunk: the size of a chunk; a power of two.
 
     Raises:
         UnitError: the base is no multiple of 512, or the result passes 2**63 - 512 bytes.
     """
-    data = base.sectors_exact().chunks_ceil().count
-    metadata = data // EXCEPTIONS_PER_CHUNK + 2
-    return Chunks(1 + data + metadata).to_bytes()
+    data = base.sectors_exact().to_bytes().rounded_up(chunk).count // chunk.count
+    metadata = data // (chunk.count // EXCEPTION_BYTES) + 2
+    return Bytes((1 + data + metadata) * chunk.count)
 
 
 def bound(spec: DiskSpec, base: Bytes) -> Bytes:
     """Return how far a disk's CoW may be grown: what a full rewrite needs, or `cow_max`."""
-    full = cow_size(base)
+    full = cow_size(base, spec.chunk_size)
     return min(full, spec.cow_max) if spec.cow_max is not None else full
 
 
@@ -64,6 +68,7 @@ class CowRoom:
     bound: Bytes
     full: Bytes
     """What a full rewrite needs: a store of this size never overflows."""
+    chunk: Bytes = DEFAULT_CHUNK
 
     @property
     def percent(self) -> int:
@@ -81,7 +86,7 @@ class CowRoom:
         One that is small is grown at its first write: half full would be too late.
         """
         wanted = max(self.least, self.file_size)
-        if self.used.count > grow_above(self.capacity.count):
+        if self.used.count > grow_above(self.capacity.count, self.chunk):
             wanted = max(wanted, self._next_size())
         is_done = self.capacity >= wanted and self.recorded >= wanted
         return None if is_done else wanted
@@ -94,13 +99,12 @@ class CowRoom:
 
     def _next_size(self) -> Bytes:
         size = max(self.capacity.count * 2, self.used.count + 2 * HEADROOM)
-        whole = -(-size // CHUNK_BYTES) * CHUNK_BYTES
-        return Bytes(min(whole, self.bound.count))
+        return min(Bytes(size).rounded_up(self.chunk), self.bound)
 
 
-def grow_above(capacity: int) -> int:
+def grow_above(capacity: int, chunk: Bytes) -> int:
     """Return past how many used bytes a CoW is grown: while its headroom is still there."""
-    return max(capacity - max(HEADROOM, capacity // 8), EMPTY)
+    return max(capacity - max(HEADROOM, capacity // 8), EMPTY_CHUNKS * chunk.count)
 
 
 def freeze_above(capacity: int) -> int:

@@ -10,6 +10,7 @@ from typing import Final
 
 import attrs
 
+from reconciler.drivers import directio
 from reconciler.drivers.cow_room import CowRoom, bound, cow_size, first_size
 from reconciler.drivers.port import Appraisal, Ground, Shape, left_links, link_defects
 from reconciler.kernel.port import CowHeader
@@ -135,6 +136,9 @@ def _wrong_table(record: Record, observed: ObservedDisk, ground: Ground) -> str:
         return f"is over {_place(origin, table.origin)}, not over its base"
     if table.length != record.base.size.sectors_exact():
         return f"has {table.length.count} sectors, its base {record.base.size.count} bytes"
+    chunk = record.wanted.chunk_size
+    if table.chunk.to_bytes() != chunk:
+        return f"has chunks of {table.chunk.to_bytes()}, its spec says {chunk}"
     return ""
 
 
@@ -160,6 +164,7 @@ def _live_defects(record: Record, observed: ObservedDisk) -> tuple[str, ...]:
     if there is not None and there.target != str(dm.device):
         found.append(f"{dm.node} is {'missing' if there.kind is LinkKind.MISSING else 'another'}")
     node = str(node_path(record))
+    found += directio.defects(record, observed)
     return (*found, *link_defects(record, observed, node, (node,)))
 
 
@@ -177,7 +182,8 @@ def _room(record: Record, observed: ObservedDisk) -> CowRoom | None:
         recorded=record.cow.size,
         least=first_size(spec, base),
         bound=bound(spec, base),
-        full=cow_size(base),
+        full=cow_size(base, spec.chunk_size),
+        chunk=spec.chunk_size,
     )
 
 
@@ -195,7 +201,7 @@ def _attached_defects(record: Record, observed: ObservedDisk) -> tuple[str, ...]
     base, loop = observed.base, observed.base_loop
     if base is not None and (loop is None or not loop.backs(base)):
         return (f"the loop of base {record.wanted.base} is missing",)
-    return ()
+    return directio.defects(record, observed)
 
 
 def _leftovers(record: Record, observed: ObservedDisk, shape: Shape) -> tuple[str, ...]:

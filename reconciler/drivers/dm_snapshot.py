@@ -32,7 +32,7 @@ from reconciler.actions import (
 )
 from reconciler.actions.links import CheckName, DropNode, MakeNode
 from reconciler.bases import BaseLoops
-from reconciler.drivers import dm_appraisal, linking
+from reconciler.drivers import directio, dm_appraisal, linking
 from reconciler.drivers.cow_room import first_size
 from reconciler.drivers.dm_appraisal import node_path, uuid_of
 from reconciler.drivers.port import Appraisal, Ground
@@ -79,7 +79,7 @@ class DmSnapshot:
         return ObservedDisk(
             base=base,
             cow=cow_file,
-            cow_header=kernel.cow_header(cow),
+            cow_header=kernel.cow_header(cow, record.wanted.chunk_size),
             base_loop=base_loop,
             cow_loop=loops[0] if loops else None,
             other_cow_loops=loops[1:],
@@ -116,17 +116,18 @@ class DmSnapshot:
     def _attach(
         self, record: Record, observed: ObservedDisk, ground: Ground, cow: Path
     ) -> list[Action]:
-        base = record.wanted.base
-        have_cow: Action = MakeCow(cow, first_size(record.wanted, record.base.size))
+        base, chunk = record.wanted.base, record.wanted.chunk_size
+        have_cow: Action = MakeCow(cow, first_size(record.wanted, record.base.size), chunk)
         if record.cow is not None and observed.cow is not None:
             # It was attached before and lost its loop; a first life may have been tried on it.
             same_boot = record.cow_boot_id == ground.boot_id
-            have_cow = CheckCow(cow, record.cow, same_boot, _FIRST_LIFE)
+            have_cow = CheckCow(cow, record.cow, same_boot, chunk, _FIRST_LIFE)
         return [
             CheckBase(base, record.base),
             have_cow,
             AttachBase(base),
             AttachCow(cow, record.id, record.generation),
+            *directio.set_as_wanted(record, observed, cow),
         ]
 
     def _go_live(
@@ -139,11 +140,17 @@ class DmSnapshot:
         headers = _FIRST_LIFE if is_first else (CowHeader.VALID,)
         return [
             CheckBase(base, record.base),
-            CheckCow(cow, record.cow, same_boot, headers),
+            CheckCow(cow, record.cow, same_boot, record.wanted.chunk_size, headers),
             AttachBase(base),
             AttachCow(cow, record.id, record.generation, is_just_attached=_is_fresh(record)),
+            *directio.set_as_wanted(record, observed, cow),
             MakeDm(record.device_name, uuid),
-            LoadTable(record.device_name, uuid, record.base.size.sectors_exact()),
+            LoadTable(
+                record.device_name,
+                uuid,
+                record.base.size.sectors_exact(),
+                record.wanted.chunk_size.sectors_exact(),
+            ),
             # Later lives have it on disk already, and may have much else to flush.
             *([SyncCow(cow)] if is_first else []),
             ResumeDm(record.device_name, uuid),
@@ -173,6 +180,7 @@ class DmSnapshot:
             name = record.device_name
             return [
                 FindDm(name, uuid) if record.frozen else ResumeDm(name, uuid),
+                *directio.set_as_wanted(record, observed, cow),
                 HandOverCow(cow),
                 MakeNode(node),
                 *linking.make_link(record, observed, str(node), (str(node),)),

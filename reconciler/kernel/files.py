@@ -27,7 +27,7 @@ from reconciler.store import layout
 from reconciler.store.layout import StoreError
 from statemachine.errors import IdentityMismatch, UnsafePath
 from statemachine.observed import FileIdentity
-from statemachine.units import CHUNK_SECTORS, LARGEST_BYTES, SECTOR_BYTES, Bytes
+from statemachine.units import LARGEST_BYTES, SECTOR_BYTES, Bytes
 
 _FOLDER_MODE: Final = 0o755
 _LISTING: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
@@ -115,18 +115,18 @@ def list_folder(path: Path) -> tuple[str, ...]:
         return ()
 
 
-def cow_header(path: Path) -> CowHeader:
-    """Read the first 16 bytes of a CoW file and say what they are."""
+def cow_header(path: Path, chunk: Bytes) -> CowHeader:
+    """Read the first 16 bytes of a CoW file with chunks of this size and say what they are."""
     try:
         if not stat.S_ISREG(path.lstat().st_mode):
             return CowHeader.FOREIGN
         with safepath.regular(path, os.O_RDONLY, follow=False) as descriptor:
-            return parse_header(os.pread(descriptor, layout.HEADER_BYTES, 0))
+            return parse_header(os.pread(descriptor, layout.HEADER_BYTES, 0), chunk)
     except (FileNotFoundError, NotADirectoryError):
         return CowHeader.MISSING
 
 
-def parse_header(raw: bytes) -> CowHeader:
+def parse_header(raw: bytes, chunk: Bytes) -> CowHeader:
     """Say what the first 16 bytes of an exception store are; fewer are a file that short."""
     try:
         header = layout.parse_header(raw)
@@ -134,7 +134,7 @@ def parse_header(raw: bytes) -> CowHeader:
         return CowHeader.FOREIGN
     if header is None:
         return CowHeader.EMPTY
-    if header.chunk.count != CHUNK_SECTORS:
+    if header.chunk.to_bytes() != chunk:
         return CowHeader.FOREIGN
     return CowHeader.VALID if header.valid else CowHeader.INVALID
 

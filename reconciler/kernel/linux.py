@@ -12,7 +12,6 @@ May be imported by the command line, the daemon and the contract suite; all else
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import time
@@ -21,13 +20,13 @@ from pathlib import Path
 from typing import Final
 
 from reconciler.kernel import clone, files, links, safepath
+from reconciler.kernel.able import NO_DEVICE_MAPPER, Abilities
 from reconciler.kernel.dm import DeviceMapper
 from reconciler.kernel.dmstruct import Flag, Reply
 from reconciler.kernel.holders import HolderFinder
-from reconciler.kernel.ioctl import failing, opened, refuse
+from reconciler.kernel.ioctl import failing, refuse
 from reconciler.kernel.loopdev import LoopDevices
 from reconciler.kernel.port import Capabilities, CloneMethod, CowHeader, DmName, FreeSpace, Kernel
-from reconciler.kernel.table import TARGET
 from statemachine.errors import ForeignDevice, IdentityMismatch, RefusedError
 from statemachine.names import UUID_PREFIX
 from statemachine.observed import (
@@ -39,9 +38,8 @@ from statemachine.observed import (
     Loop,
     SnapshotTable,
 )
-from statemachine.units import Bytes
+from statemachine.units import DEFAULT_CHUNK, Bytes
 
-_NO_DEVICE_MAPPER: Final = frozenset({errno.ENOENT, errno.ENODEV, errno.ENXIO})
 _CAPABLE_S: Final = 0.5
 _IN_USE: Final = "`byre explain` names who holds it"
 
@@ -62,6 +60,7 @@ class LinuxKernel(Kernel):
         self._proc = proc
         self._loops = LoopDevices(dev=dev, sys=sys)
         self._dm = DeviceMapper(control=dev / "mapper" / "control")
+        self._able = Abilities(self._dm, self._loops, dev=dev, proc=proc)
         self._holders = HolderFinder(proc=proc, sys=sys)
         self._boot_id = ""
         self._capabilities: tuple[float, Capabilities | None] = (0.0, None)
@@ -73,7 +72,7 @@ class LinuxKernel(Kernel):
         now_s = time.monotonic()
         asked_s, found = self._capabilities
         if found is None or now_s - asked_s > _CAPABLE_S:
-            found = Capabilities(dm=self._why_no_dm(), loop=self._why_no_loop())
+            found = Capabilities(dm=self._able.why_no_dm(), loop=self._able.why_no_loop())
             self._capabilities = (now_s, found)
         return found
 
@@ -104,10 +103,10 @@ class LinuxKernel(Kernel):
         with failing(f"list the folder {path}"):
             return files.list_folder(path)
 
-    def cow_header(self, path: Path) -> CowHeader:
-        """Read the first 16 bytes of a CoW file and say what they are."""
+    def cow_header(self, path: Path, chunk: Bytes = DEFAULT_CHUNK) -> CowHeader:
+        """Read the first 16 bytes of a CoW file with such chunks and say what they are."""
         with failing(f"read the header of {path}"):
-            return files.cow_header(path)
+            return files.cow_header(path, chunk)
 
     def allocated(self, path: Path) -> Bytes:
         """Return how many bytes a file occupies; 0 when it is missing."""
@@ -140,7 +139,7 @@ class LinuxKernel(Kernel):
             try:
                 return self._dm.names()
             except OSError as error:
-                if self._is_without_dm(error):
+                if self._able.is_without_dm(error):
                     return ()
                 raise
 
@@ -150,7 +149,7 @@ class LinuxKernel(Kernel):
             try:
                 return self._dm.look(name)
             except OSError as error:
-                if self._is_without_dm(error):
+                if self._able.is_without_dm(error):
                     return None
                 raise
 
@@ -160,7 +159,7 @@ class LinuxKernel(Kernel):
             try:
                 return self._dm.ours(UUID_PREFIX)
             except OSError as error:
-                if error.errno in _NO_DEVICE_MAPPER:
+                if error.errno in NO_DEVICE_MAPPER:
                     return ()
                 raise
 
@@ -255,6 +254,11 @@ class LinuxKernel(Kernel):
         with failing(f"grow {loop.path} with {loop.backing_path}"):
             return self._loops.grow(loop)
 
+    def loop_set_direct_io(self, loop: Loop, *, on: bool) -> bool:
+        """Have a loop go past the page cache, or not. False if it did so already, or is gone."""
+        with failing(f"turn direct IO of {loop.path} {'on' if on else 'off'}"):
+            return self._loops.set_direct_io(loop, on=on)
+
     def loop_detach(self, loop: Loop) -> bool:
         """Detach a loop if it still backs the same file. False if it does not exist any more."""
         with failing(f"detach {loop.path} from {loop.backing_path}", hint=_IN_USE):
@@ -342,55 +346,6 @@ class LinuxKernel(Kernel):
         if info is None:
             raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))
         return info
-
-    def _is_without_dm(self, error: OSError) -> bool:
-        """Tell whether there is no dm device; raises what is missing when that cannot be seen."""
-        if error.errno != errno.ENOENT or self._has_no_dm(error):
-            return self._has_no_dm(error)
-        hint = self._missing_node(self._dev / "mapper" / "control", "device-mapper")
-        raise refuse(errno.ENOENT, "ask device-mapper", hint=hint) from error
-
-    def _has_no_dm(self, error: OSError) -> bool:
-        """Tell whether there is no device-mapper, and not merely no node to ask it by."""
-        blind = error.errno == errno.ENOENT and self._misc_minor("device-mapper") is not None
-        return error.errno in _NO_DEVICE_MAPPER and not blind
-
-    def _misc_minor(self, name: str) -> int | None:
-        """Return the minor of a driver of the misc major, 10; None if this kernel has it not."""
-        with contextlib.suppress(OSError):
-            for line in (self._proc / "misc").read_text().splitlines():
-                minor, _, found = line.strip().partition(" ")
-                if found == name and minor.isdecimal():
-                    return int(minor)
-        return None
-
-    def _missing_node(self, path: Path, name: str) -> str:
-        minor = self._misc_minor(name)
-        return f"{path} is missing, the kernel has it: `mknod -m 600 {path} c 10 {minor}`"
-
-    def _why_no_dm(self) -> str:
-        try:
-            usable = self._dm.has_target(TARGET)
-        except OSError as error:
-            if self._has_no_dm(error):
-                return "this kernel has no device-mapper; `modprobe dm-mod dm-snapshot`, if it can"
-            if error.errno == errno.ENOENT:
-                return self._missing_node(self._dev / "mapper" / "control", "device-mapper")
-            return f"device-mapper is not to be used: {error.strerror}; it needs root"
-        if not usable:
-            return "device-mapper has no snapshot target; `modprobe dm-snapshot`"
-        return ""
-
-    def _why_no_loop(self) -> str:
-        try:
-            with opened(self._loops.control, os.O_RDWR):
-                return ""
-        except OSError as error:
-            if error.errno == errno.ENOENT and self._misc_minor("loop-control") is not None:
-                return self._missing_node(self._loops.control, "loop-control")
-            if error.errno in _NO_DEVICE_MAPPER:
-                return "this kernel has no loop devices; `modprobe loop`, if it can"
-            return f"loop devices are not to be used: {error.strerror}; they need root"
 
 
 def _not_that_device(name: str, found: str, expected: str) -> RefusedError:

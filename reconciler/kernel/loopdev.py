@@ -31,7 +31,14 @@ from typing import Final
 import attrs
 
 from reconciler.kernel import ioctl
-from reconciler.kernel.loopinfo import LoopInfo, bind, clear, get_status, set_status
+from reconciler.kernel.loopinfo import (
+    LoopInfo,
+    bind,
+    clear,
+    get_status,
+    set_direct_io,
+    set_status,
+)
 from statemachine.errors import IdentityMismatch
 from statemachine.observed import DeviceNumber, Loop
 from statemachine.units import Sectors
@@ -155,6 +162,19 @@ class LoopDevices:
             ioctl.call(descriptor, ioctl.LOOP_SET_CAPACITY)
             return self._sectors(loop.number) != before
 
+    def set_direct_io(self, loop: Loop, *, on: bool) -> bool:
+        """Have a loop go past the page cache, or not; False if it did so already, or is gone.
+
+        Raises:
+            IdentityMismatch: the number is on another file now.
+            OSError: EINVAL, its file cannot be used so.
+        """
+        with self._checked(loop) as (descriptor, info):
+            if info is None or info.direct_io == on:
+                return False
+            set_direct_io(descriptor, on=on)
+        return True
+
     def detach(self, loop: Loop) -> bool:
         """Detach a loop, or find out within 46 ms that it is in use and leave it as it was.
 
@@ -267,6 +287,7 @@ class LoopDevices:
             size=self._sectors(number),
             read_only=info.read_only,
             autoclear=info.autoclear,
+            direct_io=info.direct_io,
         )
 
     def _sectors(self, number: int) -> Sectors:

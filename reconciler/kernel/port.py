@@ -24,6 +24,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import attrs
 
+from statemachine.units import DEFAULT_CHUNK
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -53,7 +55,7 @@ class CowHeader(enum.StrEnum):
     INVALID = "invalid"
     """The kernel marked it invalid: its exceptions are lost."""
     FOREIGN = "foreign"
-    """Something else than an exception store of version 1 with our chunk size."""
+    """Something else than an exception store of version 1 with the disk's chunk size."""
 
 
 class CloneMethod(enum.StrEnum):
@@ -125,8 +127,8 @@ class Kernel(Protocol):
     def list_folder(self, path: Path) -> tuple[str, ...]:
         """Return the sorted names in a folder; empty when it does not exist."""
 
-    def cow_header(self, path: Path) -> CowHeader:
-        """Read the first 16 bytes of a CoW file and say what they are."""
+    def cow_header(self, path: Path, chunk: Bytes = DEFAULT_CHUNK) -> CowHeader:
+        """Read the first 16 bytes of a CoW file with chunks of this size and say what they are."""
 
     def allocated(self, path: Path) -> Bytes:
         """Return how many bytes a file occupies (st_blocks * 512); 0 when it is missing."""
@@ -235,6 +237,12 @@ class Kernel(Protocol):
         """Give a loop the size that its file has by now, by LOOP_SET_CAPACITY (kernel fact 2).
 
         What stands on it sees the new size at once. False if it had it.
+        """
+
+    def loop_set_direct_io(self, loop: Loop, *, on: bool) -> bool:
+        """Have a loop go past its file's page cache (LOOP_SET_DIRECT_IO), or not, under its users.
+
+        False if it did so already. PermanentError (EINVAL) where the file system cannot.
         """
 
     def loop_detach(self, loop: Loop) -> bool:

@@ -1,4 +1,4 @@
-"""Sizes at their border, and the CoW file's size against a model of the exception store."""
+"""Sizes at their border; the CoW file's size is in test_cow_room."""
 
 from __future__ import annotations
 
@@ -6,13 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.drivers.cow_room import cow_size
-from statemachine.units import LARGEST_BYTES, Bytes, Chunks, Sectors, UnitError
+from statemachine.units import LARGEST_BYTES, Bytes, Sectors, UnitError
 
 BORDER_BYTES = 2**63 - 512
 BORDER_SECTORS = 2**54 - 1
-CHUNK_BYTES = 4096
-AREA = 256  # exceptions of 16 bytes in one metadata chunk
 
 sectors_upto_border = st.integers(0, BORDER_SECTORS) | st.integers(
     BORDER_SECTORS - 10_000, BORDER_SECTORS
@@ -37,7 +34,6 @@ def test_the_border_is_what_loff_t_and_sectors_both_can_say() -> None:
         (Bytes, -1),
         (Sectors, BORDER_SECTORS + 1),
         (Sectors, -1),
-        (Chunks, 2**51),
         (Bytes, True),
         (Bytes, 1.0),
         (Bytes, "1"),
@@ -50,11 +46,8 @@ def test_what_is_outside_of_the_type_is_refused(unit: type[Bytes], count: int) -
 
 
 def test_the_last_ones_inside_are_taken() -> None:
-    assert (
-        int(Bytes(BORDER_BYTES)),
-        int(Sectors(BORDER_SECTORS)),
-        int(Chunks(2**51 - 1)),
-    ) == (BORDER_BYTES, BORDER_SECTORS, 2**51 - 1)
+    found = (int(Bytes(BORDER_BYTES)), int(Sectors(BORDER_SECTORS)))
+    assert found == (BORDER_BYTES, BORDER_SECTORS)
 
 
 def test_arithmetic_past_the_border_is_refused() -> None:
@@ -63,7 +56,7 @@ def test_arithmetic_past_the_border_is_refused() -> None:
     with pytest.raises(UnitError):
         Sectors(0) - Sectors(1)
     with pytest.raises(UnitError):
-        Sectors(BORDER_SECTORS).chunks_ceil().to_sectors()
+        Bytes(BORDER_BYTES).rounded_up(Bytes(4096))
 
 
 def test_units_do_not_mix() -> None:
@@ -85,10 +78,12 @@ def test_sectors_and_bytes_convert_both_ways(count: int) -> None:
     assert Sectors(count) == Sectors(count).to_bytes().sectors_exact()
 
 
-@given(st.integers(0, BORDER_SECTORS // 8 * 8))
-def test_chunks_hold_all_sectors_and_less_than_one_chunk_more(count: int) -> None:
-    chunks = int(Sectors(count).chunks_ceil())
-    assert 0 <= chunks * 8 - count < 8
+@given(st.integers(0, BORDER_BYTES - 2**20), st.sampled_from([4096, 16384, 2**19]))
+def test_a_size_that_is_rounded_up_is_whole_and_less_than_a_piece_more(
+    count: int, piece: int
+) -> None:
+    rounded = int(Bytes(count).rounded_up(Bytes(piece)))
+    assert (rounded % piece, 0 <= rounded - count < piece) == (0, True)
 
 
 @pytest.mark.parametrize(
@@ -113,72 +108,3 @@ def test_what_is_no_size_is_refused(text: str) -> None:
 def test_a_size_prints_with_one_suffix(count: int) -> None:
     number, suffix = str(Bytes(count)).split(" ")
     assert (0 <= float(number) <= 8192, True) == (True, suffix in "B KiB MiB GiB TiB PiB")
-
-
-# --- the CoW file ---------------------------------------------------------------------------------
-
-
-def chunks_touched(exceptions: int) -> int:
-    """Walk through the store as dm-snap-persistent.c does; returns how many chunks it needs.
-
-    persistent_prepare_exception takes the next free chunk and skips metadata chunks;
-    persistent_commit_exception clears the next area's metadata chunk when an area is full.
-    """
-    next_free, highest = 2, 1  # the header, the metadata chunk of area 0
-    for committed in range(1, exceptions + 1):
-        highest = max(highest, next_free)
-        next_free += 1
-        if next_free % (AREA + 1) == 1:
-            next_free += 1
-        if committed % AREA == 0:
-            highest = max(highest, 1 + (AREA + 1) * (committed // AREA))
-    return highest + 1
-
-
-def chunks_needed(exceptions: int) -> int:
-    """Return the same by arithmetic, for sizes that cannot be walked through."""
-    if exceptions == 0:
-        return 2
-    last = exceptions - 1
-    data = 1 + (AREA + 1) * (last // AREA) + 1 + last % AREA
-    cleared = 1 + (AREA + 1) * (exceptions // AREA)
-    return max(data, cleared) + 1
-
-
-def exceptions_of(base_bytes: int) -> int:
-    return -(-base_bytes // CHUNK_BYTES)
-
-
-@pytest.mark.parametrize("exceptions", [*range(5), *range(250, 262), *range(508, 520), 66_000])
-def test_the_model_by_arithmetic_is_the_model_by_walking(exceptions: int) -> None:
-    assert chunks_touched(exceptions) == chunks_needed(exceptions)
-
-
-@pytest.mark.parametrize("exceptions", [*range(1, 1100), 65_535, 65_536, 65_537])
-def test_a_full_rewrite_fits_into_the_cow_file(exceptions: int) -> None:
-    size = int(cow_size(Bytes(exceptions * CHUNK_BYTES)))
-    assert size >= chunks_needed(exceptions) * CHUNK_BYTES
-
-
-@given(st.integers(1, BORDER_SECTORS // 257 * 256 - 1024) | st.integers(1, 10**7))
-def test_a_full_rewrite_fits_whatever_the_base(sectors: int) -> None:
-    base = Sectors(sectors).to_bytes()
-    needed = chunks_needed(exceptions_of(int(base))) * CHUNK_BYTES
-    assert needed <= int(cow_size(base)) <= needed + 2 * CHUNK_BYTES
-
-
-@given(st.integers(BORDER_SECTORS // 257 * 256 + 4096, BORDER_SECTORS))
-def test_a_base_whose_cow_file_no_file_system_can_hold_is_refused(sectors: int) -> None:
-    with pytest.raises(UnitError):
-        cow_size(Sectors(sectors).to_bytes())
-
-
-@pytest.mark.parametrize("size", [1, 511, 4095, 4097])
-def test_a_base_of_part_sectors_has_no_cow_size(size: int) -> None:
-    with pytest.raises(UnitError):
-        cow_size(Bytes(size))
-
-
-def test_the_size_of_the_measured_disk_is_enough() -> None:
-    # kernel fact 1: 64 MiB needed 131600 sectors.
-    assert int(cow_size(Bytes(64 * 2**20))) // 512 >= 131_600

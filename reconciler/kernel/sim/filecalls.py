@@ -86,7 +86,7 @@ def list_folder(host: Host, path: Path) -> tuple[str, ...]:
     return tuple(sorted(node.entries))
 
 
-def cow_header(host: Host, path: Path) -> CowHeader:
+def cow_header(host: Host, path: Path, chunk: Bytes) -> CowHeader:
     """Say what the first 16 bytes of a file are."""
     node = host.tree.find(path)
     if node is None:
@@ -94,7 +94,7 @@ def cow_header(host: Host, path: Path) -> CowHeader:
     if not isinstance(node, File):
         return CowHeader.FOREIGN
     _may_open(host, path)
-    return parse_header(node.read(0, _HEADER_BYTES))
+    return parse_header(node.read(0, _HEADER_BYTES), chunk)
 
 
 def allocated(host: Host, path: Path) -> Bytes:

@@ -37,7 +37,8 @@ class FileSystem:
         reuse_inodes: whether a deleted file's inode number is given to the next one, as ext4 does.
     """
 
-    __slots__ = ("_free", "_next", "capacity_pages", "device", "reflink", "reuse_inodes", "used")
+    __slots__ = ("_free", "_next", "capacity_pages", "device", "direct_io", "reflink",
+                 "reuse_inodes", "used")  # fmt: skip
 
     def __init__(
         self,
@@ -50,6 +51,7 @@ class FileSystem:
         self.device = device
         self.capacity_pages = FREE_PAGES_WITHOUT_LIMIT if capacity_pages is None else capacity_pages
         self.reflink = reflink
+        self.direct_io = True
         self.reuse_inodes = reuse_inodes
         self.used = 0
         self._next = 2

@@ -36,7 +36,7 @@ from statemachine.observed import (
     Loop,
     SnapshotTable,
 )
-from statemachine.units import Bytes
+from statemachine.units import DEFAULT_CHUNK, Bytes
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -132,9 +132,9 @@ class SimKernel(UserSide, Kernel):
         return filecalls.list_folder(self.host, path)
 
     @_question
-    def cow_header(self, path: Path) -> CowHeader:
-        """Read the first 16 bytes of a CoW file and say what they are."""
-        return filecalls.cow_header(self.host, path)
+    def cow_header(self, path: Path, chunk: Bytes = DEFAULT_CHUNK) -> CowHeader:
+        """Read the first 16 bytes of a CoW file with such chunks and say what they are."""
+        return filecalls.cow_header(self.host, path, chunk)
 
     @_question
     def allocated(self, path: Path) -> Bytes:
@@ -297,6 +297,12 @@ class SimKernel(UserSide, Kernel):
         """Give a loop the size that its file has by now. False if it had it."""
         device = self._same_loop(loop)
         return device is not None and device.grow()
+
+    @_change
+    def loop_set_direct_io(self, loop: Loop, *, on: bool) -> bool:
+        """Have a loop go past the page cache, or not. False if it did so already, or is gone."""
+        device = self._same_loop(loop)
+        return device is not None and device.set_direct_io(on=on)
 
     @_change
     def loop_detach(self, loop: Loop) -> bool:

@@ -25,8 +25,8 @@ LOOP_MAJOR: Final = 7
 class LoopDevice:
     """One number. `file` is None while it is unbound."""
 
-    __slots__ = ("autoclear", "claims", "file", "handles", "marker", "now_ns", "number",
-                 "read_only", "sectors")  # fmt: skip
+    __slots__ = ("autoclear", "claims", "direct_io", "file", "handles", "marker", "now_ns",
+                 "number", "read_only", "sectors")  # fmt: skip
 
     def __init__(self, number: int, now_ns: Callable[[], int]) -> None:
         self.number = number
@@ -34,6 +34,7 @@ class LoopDevice:
         self.marker = ""
         self.read_only = False
         self.autoclear = False
+        self.direct_io = False
         self.sectors = 0
         """As it was when the file was bound, or its capacity last set."""
         self.claims: dict[int, int] = {}
@@ -65,6 +66,7 @@ class LoopDevice:
             size=Sectors(self.sectors),
             read_only=self.read_only,
             autoclear=self.autoclear,
+            direct_io=self.direct_io,
         )
 
     def grow(self) -> bool:
@@ -72,6 +74,16 @@ class LoopDevice:
         before = self.sectors
         self.sectors = self.file.size // SECTOR_BYTES if self.file is not None else 0
         return self.sectors != before
+
+    def set_direct_io(self, *, on: bool) -> bool:
+        """LOOP_SET_DIRECT_IO: flush and switch; EINVAL where the file system cannot."""
+        if self.file is None or self.direct_io == on:
+            return False
+        if on and not self.file.fs.direct_io:
+            raise os_error(errno.EINVAL, f"loop{self.number}")
+        self.flush()
+        self.direct_io = on
+        return True
 
     def read(self, offset: int, length: int) -> bytes:
         """Read whole ranges; EIO outside of the device, or where the file was cut off."""
@@ -140,7 +152,7 @@ class Loops:
         loop.file = file
         loop.marker = marker
         loop.read_only = read_only
-        loop.autoclear = False
+        loop.autoclear = loop.direct_io = False
         loop.sectors = file.size // SECTOR_BYTES
         self._changed(f"loop{loop.number}")
         return loop
