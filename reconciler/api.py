@@ -13,12 +13,13 @@ does the work; without one, `wait` takes the root's lock and does it itself mean
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Self
 
 import attrs
 
@@ -30,17 +31,16 @@ from reconciler.declare import Declared, Declarer
 from reconciler.drivers.port import View
 from reconciler.kernel.port import Kernel
 from reconciler.lock import RootLock
-from reconciler.outcome import Waited, failed_for_good, is_there, not_seen
-from reconciler.reconcile import Reconciler, Settled
+from reconciler.outcome import Waited
+from reconciler.reconcile import Reconciler
 from reconciler.requester import this_process
 from reconciler.specs import Sourced
+from reconciler.waiting import Waiting
 from reconciler.watch.follow import LogFollower
-from reconciler.workers import Workers
-from reconciler.workqueue import WorkQueue
 from statemachine import history
-from statemachine.errors import DeadlinePassed, NoSuchDisk, RootBusy
+from statemachine.errors import NoSuchDisk
 from statemachine.eventlog import EventLog
-from statemachine.events import Event, EventType
+from statemachine.events import Event
 from statemachine.machine import Desired, Trigger
 from statemachine.projection import Record
 from statemachine.reserve import RESERVE_BYTES
@@ -48,13 +48,6 @@ from statemachine.spec import BUSY_TIMEOUT_S, DriverChoice, OnBusy, parse
 
 if TYPE_CHECKING:
     from reconciler.source import Sources
-
-FOLLOW_S: Final = 0.5
-"""How often a waiting process looks whether the reconciler that works for it is still there."""
-LOOK_NS: Final = 3_000_000_000
-"""How long a reconciler has to look at a disk that is tried again, before it counts as well."""
-IDLE_S: Final = 0.01
-"""How long a process that works itself rests between looks at what is still missing."""
 
 
 class Byre:
@@ -98,10 +91,14 @@ class Byre:
         )
         self.settings = settings or Settings.read(self.root.config)
         self.lock = RootLock(self.root.lock)
+        self._followers: list[LogFollower] = []
+        """Those that nobody uses just now."""
 
     def close(self) -> None:
         """Close the log and give the lock back; idempotent."""
         self.lock.release()
+        while self._followers:
+            self._followers.pop().close()
         self.log.close()
 
     def __enter__(self) -> Self:
@@ -225,6 +222,22 @@ class Byre:
         reconciler.begin()
         return reconciler
 
+    @contextlib.contextmanager
+    def following(self) -> Iterator[LogFollower]:
+        """Have a follower of the log for the length of a `with` block; safe for several threads.
+
+        It is kept for the next one: to end an inotify instance takes the kernel some ms. Its
+        first wait may tell of what happened before.
+        """
+        try:
+            follower = self._followers.pop()
+        except IndexError:
+            follower = LogFollower(self.log.path)
+        try:
+            yield follower
+        finally:
+            self._followers.append(follower)
+
     # --- waiting -----------------------------------------------------------------------------
 
     def wait(self, names: Sequence[str], *, timeout_s: float) -> list[Waited]:
@@ -243,7 +256,7 @@ class Byre:
         Raises:
             NoSuchDisk: one was never declared.
         """
-        return _Waiting(self, list(dict.fromkeys(names)), timeout_s).run()
+        return Waiting(self, list(dict.fromkeys(names)), timeout_s).run()
 
     def reconcile_once(self, *, timeout_s: float) -> list[Waited]:
         """Look at every disk, and work until each is there, failed for good, or time is over.
@@ -262,134 +275,7 @@ class Byre:
             history.prove(self.log)
             reconciler = self.reconciler()
             names = list(self.log.names_in_use())
-            return _Waiting(self, names, timeout_s).work(reconciler)
-
-
-class _Waiting:
-    """One call of `wait`."""
-
-    def __init__(self, byre: Byre, names: list[str], timeout_s: float) -> None:
-        self._byre = byre
-        self._names = names
-        self._give_up_s = byre.clock.monotonic_s() + timeout_s
-        self._unseen_yet: set[str] = set()
-        """What this process works on and could not look at; what the log says is not enough."""
-
-    def run(self) -> list[Waited]:
-        with LogFollower(self._byre.log.path) as follower:
-            while (left_s := self._left_s()) > 0:
-                if self._work():
-                    break
-                records = list(map(self._byre.get, self._names))
-                missing = [record for record in records if not self._is_there(record)]
-                if all(map(failed_for_good, [*missing, *self._unseen()])):
-                    # By this very look: a moment later a repair may be in flight again.
-                    return list(map(self._answer, records))
-                follower.wait(min(left_s, FOLLOW_S))
-        return [self._answer(self._byre.get(name)) for name in self._names]
-
-    def work(self, reconciler: Reconciler) -> list[Waited]:
-        """Look at all of them, whether they seem to be there or not; the lock is held."""
-        self._drive(reconciler, self._names)
-        return [self._answer(self._byre.get(name)) for name in self._names]
-
-    def _left_s(self) -> float:
-        return self._give_up_s - self._byre.clock.monotonic_s()
-
-    def _missing(self) -> list[Record]:
-        records = map(self._byre.get, self._names)
-        return [record for record in records if not self._is_there(record)]
-
-    def _is_there(self, record: Record) -> bool:
-        return is_there(record, boot_id=self._byre.log.boot_id)
-
-    def _unseen(self) -> list[Record]:
-        """Return the disks that a person had tried again a moment ago.
-
-        Their fault is forgotten, and whoever reconciles may not have looked yet; when all is well
-        nothing more is written, so it is a matter of time.
-        """
-        now_ns = self._byre.clock.now_ns()
-        recent = [r for r in map(self._byre.get, self._names) if now_ns - r.updated_at < LOOK_NS]
-        where = "WHERE disk = ? AND generation = ? AND version = ?"
-        return [
-            record
-            for record in recent
-            for event in self._byre.log.select(where, record.name, *record.expect)
-            if event.type == EventType.DISK_RECOVERED
-        ]
-
-    def _work(self) -> bool:
-        """Do the work, to the end, if nobody else does; False if somebody else holds the root."""
-        byre = self._byre
-        try:
-            byre.lock.acquire()
-        except RootBusy:
-            return False
-        try:
-            self._drive(byre.reconciler(), self._names)
-        finally:
-            byre.lock.release()
-        return True
-
-    def _drive(self, reconciler: Reconciler, names: list[str]) -> None:
-        if not names:
-            return
-        byre, self._unseen_yet = self._byre, set(names)
-        queue: WorkQueue[str] = WorkQueue(byre.clock)
-        workers = Workers(
-            queue,
-            reconciler.reconcile,
-            min(int(byre.settings.workers), len(names)),
-            settled=self._note_look,
-        )
-        for name in names:
-            queue.add(name)
-        workers.start()
-        try:
-            while (left_s := self._left_s()) > 0 and self._is_due():
-                queue.wait_idle(min(left_s, FOLLOW_S))
-                byre.clock.sleep_s(min(left_s, IDLE_S))
-                if workers.damage is not None:
-                    raise workers.damage
-        finally:
-            queue.shut_down(drain=False)
-            workers.join()
-
-    def _note_look(self, name: str, how: Settled) -> None:
-        if how.was_seen:
-            self._unseen_yet.discard(name)
-
-    def _is_due(self) -> bool:
-        """Tell whether a disk may still get there; old failures count once tried again."""
-        if self._unseen_yet:
-            return True
-        return not all(map(failed_for_good, self._missing()))
-
-    def _answer(self, record: Record) -> Waited:
-        if record.name in self._unseen_yet:
-            return not_seen(record)
-        if self._is_there(record):
-            return Waited(record=record, exit_code=0)
-        failed = failed_for_good(record)
-        if failed is not None:
-            return failed
-        failure = record.failure
-        why = f": {failure.message}" if failure else ""
-        if record.frozen is not None:
-            why = f", and frozen: {record.frozen.message}"
-        return Waited(
-            record=record,
-            exit_code=DeadlinePassed.exit_code,
-            message=f"still {record.state}, not {record.desired}{why}",
-            hint=failure.hint if failure else self._who_works(),
-        )
-
-    def _who_works(self) -> str:
-        """Name who has the root; it may be stopped, and then nothing goes on."""
-        holder = "" if self._byre.lock.is_held else self._byre.lock.holder()
-        explain = "`byre explain` says what it waits for"
-        return f"{holder} works on this root; {explain}" if holder else explain
+            return Waiting(self, names, timeout_s).work(reconciler)
 
 
 def _this_host() -> Kernel:

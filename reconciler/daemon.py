@@ -39,10 +39,9 @@ from statemachine.projection import Record
 
 SETTLE_S: Final = 0.1
 """How long a spec folder must be quiet before it is read: editors write in several steps."""
-REREAD_S: Final = 0.1
-REREADS: Final = 20
-"""A notice comes with the write, and the commit can be read only after its fsync: until it is
-there, the log is read again so often. Our own commits tell of themselves."""
+ECHO_S: Final = 0.1
+"""What the kernel tells of a disk so soon after a pass is mostly what that pass did: then one look
+for all of it, later."""
 RESYNC_JITTER: Final = 0.2
 """A resync comes a fifth earlier or later, so that many hosts do not fall into step."""
 CHORE_TIMEOUT_S: Final = 3600.0
@@ -76,6 +75,8 @@ class Daemon:
         self._releases = ReleaseWatcher(byre.clock)
         self._watchers: tuple[Watcher, ...] = (*watchers, self._links, self._releases)
         self._waits: dict[str, str] = {}
+        self._passed_s: dict[str, float] = {}
+        """When the last pass of each disk ended; begun anew at each resync."""
         self._disks: WorkQueue[str] = WorkQueue(byre.clock)
         self._chores: WorkQueue[Chore] = WorkQueue(byre.clock)
         self._index = Index()
@@ -85,7 +86,6 @@ class Daemon:
         )
         self._seen_seq = 0
         self._is_thorough = True
-        self._rereads = 0
         self._why = "stopped"
         self._last_spec_error = ""
         self._damage: LogDamaged | None = None
@@ -215,11 +215,7 @@ class Daemon:
             self._read_specs()
         elif chore is Chore.RESYNC:
             self._resync()
-        if self._read_log():
-            self._rereads = 0
-        elif self._rereads:
-            self._rereads -= 1
-            self._chores.add_after(Chore.LOG, REREAD_S)
+        self._read_log()
 
     def _resync(self) -> None:
         """Look at every disk; the safety net under every hint that was lost.
@@ -230,6 +226,7 @@ class Daemon:
         self._learn(self._known.news(self._byre.log))
         self._index.tidy()
         self._guard.tidy()
+        self._passed_s = {}
         records = self._known.records()
         self._links.set_folders(self._index.link_folders())
         seen = None if self._is_thorough else self._survey()
@@ -272,8 +269,8 @@ class Daemon:
         except ByreError as error:
             self._log.error("cannot look for orphans", error=error.message, hint=error.hint)
 
-    def _read_log(self) -> bool:
-        """Look at the disks that the log has news of, whoever wrote it; tells if it has any."""
+    def _read_log(self) -> None:
+        """Look at the disks that the log has news of, whoever wrote it."""
         before = self._seen_seq
         newest, changed = self._byre.log.changed_since(before)
         # What this process committed itself it knows already.
@@ -283,7 +280,6 @@ class Daemon:
         # What our own workers recorded needs no look; they look themselves until all is done.
         self._wake_disks(each.disk for each in changed if each.was_asked)
         self._seen_seq = newest  # not before: a log that cannot be read now is read again
-        return newest != before
 
     def _read_specs(self) -> None:
         """Declare what the specs say; a faulty set changes nothing and is reported once."""
@@ -325,19 +321,20 @@ class Daemon:
         elif hint.kind is HintKind.SPEC:
             self._chores.add_after(Chore.SPECS, SETTLE_S)
         elif hint.kind is HintKind.LOG:
-            self._rereads = REREADS
             self._chores.add(Chore.LOG)
         elif hint.kind is HintKind.DISK:
             self._wake_disks((hint.name,))
         else:
-            self._wake_disks(self._index.find(hint.name))
+            for name in self._index.find(hint.name):
+                self._wake_after_echo(name)
             self._releases.told(hint.name)
 
-    def _take_in(self, moved: Sequence[Record]) -> None:
+    def _take_in(self, moved: Sequence[Record], asked: bool) -> None:  # noqa: FBT001 - by position
         # At once, in the worker's thread: it looks at its disk once more after this, so a hint
         # about a device that the index did not know yet is never missed.
         self._learn(moved)
-        self._chores.add(Chore.LOG)
+        if asked:  # by somebody who uses this very object
+            self._chores.add(Chore.LOG)
 
     def _learn(self, records: Sequence[Record]) -> None:
         self._known.update(records)
@@ -352,8 +349,18 @@ class Daemon:
         for name in names:
             self._disks.add(name)
 
+    def _wake_after_echo(self, name: str) -> None:
+        """Have a disk looked at: now, or when what its last pass did has been told of."""
+        passed_s = self._byre.clock.monotonic_s() - self._passed_s.get(name, -ECHO_S)
+        is_echo = passed_s < ECHO_S or self._disks.is_in_work(name)
+        if is_echo:
+            self._disks.add_after(name, ECHO_S)
+        else:
+            self._disks.add(name)
+
     def _tell(self, name: str, how: Settled) -> None:
         """Say how a pass ended, when there is something to say, and watch whom it waits for."""
+        self._passed_s[name] = self._byre.clock.monotonic_s()
         held, before = how.held, self._waits.pop(name, "")
         if held is None:
             self._releases.forget(name)

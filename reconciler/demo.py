@@ -30,6 +30,7 @@ from reconciler.logs import LogFormat, configure
 from reconciler.outcome import Waited
 from reconciler.watch.dmevents import DmEventWatcher
 from reconciler.watch.folders import FolderWatcher, Place
+from reconciler.watch.log import LogWatcher
 from reconciler.watch.uevents import UeventWatcher
 from statemachine import history
 from statemachine.errors import ByreError, TransientError
@@ -271,8 +272,12 @@ class _Demo:
     @contextlib.contextmanager
     def _reconciler(self, byre: Byre) -> Iterator[None]:
         """Have a reconciler at work on the root for the length of a `with` block."""
-        places = [Place.mapper(), Place.log(byre.root.path)]
-        watchers = (FolderWatcher(places, byre.clock), UeventWatcher(), DmEventWatcher())
+        watchers = (
+            LogWatcher(byre.root.log, byre.clock),
+            FolderWatcher([Place.mapper()], byre.clock),
+            UeventWatcher(),
+            DmEventWatcher(),
+        )
         with (
             (self._folder / "reconciler.log").open("a") as stream,
             _logging_to(stream),

@@ -37,6 +37,24 @@ class RootLock:
             RootBusy: another reconciler has it; its pid and command are named.
             LogUnavailable: the file cannot be made: read-only, full, or no privilege.
         """
+        pid = self._busy_by()
+        if pid is not None:
+            holder = self.holder() or f"pid {pid}"
+            msg = f"another reconciler is at work on {self._path.parent}: {holder}"
+            raise RootBusy(msg, hint="stop it first, or choose another --root")
+
+    def try_acquire(self) -> bool:
+        """Take the lock if nobody has it, this very object neither; True when it is ours now.
+
+        Quick: it is asked again and again, and to name the holder takes a look at all locks.
+
+        Raises:
+            LogUnavailable: as `acquire`.
+        """
+        return self._busy_by() is None
+
+    def _busy_by(self) -> str | None:
+        """Take the lock; returns None, or the pid that its holder has written down."""
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         try:
             descriptor = os.open(self._path, flags, 0o600)
@@ -48,30 +66,19 @@ class RootLock:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-        except BlockingIOError as error:
+        except BlockingIOError:
             pid = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
             os.close(descriptor)
-            holder = self.holder() or f"pid {pid}"
-            msg = f"another reconciler is at work on {self._path.parent}: {holder}"
-            raise RootBusy(msg, hint="stop it first, or choose another --root") from error
+            return pid
         except OSError as error:
             os.close(descriptor)
             raise LogUnavailable(f"{self._path}: {error.strerror}") from error
         self._descriptor = descriptor
+        return None
 
     def holder(self) -> str:
         """Return which other process has the lock, in words, for people; "" if none is seen."""
         return "; ".join(lockholders.holders(self._path))
-
-    def try_acquire(self) -> bool:
-        """Take the lock if it is free; True when it is ours."""
-        if self._descriptor is not None:
-            return True
-        try:
-            self.acquire()
-        except RootBusy:
-            return False
-        return True
 
     def release(self) -> None:
         """Give the lock back; idempotent."""

@@ -58,7 +58,10 @@ class WorkQueue(Generic[Key]):
         self._clock = clock
         self._keys_max = keys_max
         self._lock = threading.Lock()
-        self._changed = threading.Condition(self._lock)
+        self._due = threading.Condition(self._lock)
+        """For who takes keys: one is woken for each key, so that the others sleep on."""
+        self._idle = threading.Condition(self._lock)
+        """For who waits for the end of all work."""
         self._ready: deque[Key] = deque()
         self._dirty: set[Key] = set()
         self._processing: set[Key] = set()
@@ -105,7 +108,7 @@ class WorkQueue(Generic[Key]):
                 self._mark(key)
             elif self._delayed.put(key, due_s):
                 # All waiters: one of them alone might be about to give up.
-                self._changed.notify_all()
+                self._due.notify_all()
             return True
 
     def get(self, timeout_s: float) -> Key | None:
@@ -129,7 +132,7 @@ class WorkQueue(Generic[Key]):
                 remaining_s = give_up_s - self._clock.monotonic_s()
                 if self._shutting_down or remaining_s <= 0:
                     return None
-                self._clock.wait(self._changed, min(remaining_s, self._until_due_s()))
+                self._clock.wait(self._due, min(remaining_s, self._until_due_s()))
 
     def done(self, key: Key) -> None:
         """Give a key back; if it was added meanwhile, it is ready again, at the end.
@@ -143,7 +146,14 @@ class WorkQueue(Generic[Key]):
             self._processing.remove(key)
             if key in self._dirty:
                 self._ready.append(key)
-            self._changed.notify_all()
+                self._due.notify()
+            elif not self._dirty and not self._processing:
+                self._idle.notify_all()
+
+    def is_in_work(self, key: Key) -> bool:
+        """Tell whether somebody has this key just now."""
+        with self._lock:
+            return key in self._processing
 
     def cancel_delayed(self, key: Key) -> bool:
         """Forget the delay of a key, after a success. False if there was none."""
@@ -163,7 +173,8 @@ class WorkQueue(Generic[Key]):
             if not drain:
                 self._ready.clear()
                 self._dirty.clear()
-            self._changed.notify_all()
+            self._due.notify_all()
+            self._idle.notify_all()
 
     def wait_idle(self, timeout_s: float) -> bool:
         """Block until nothing is ready or in work, whatever is delayed; False if time ran out."""
@@ -176,7 +187,7 @@ class WorkQueue(Generic[Key]):
                 remaining_s = give_up_s - self._clock.monotonic_s()
                 if remaining_s <= 0:
                     return False
-                self._clock.wait(self._changed, remaining_s)
+                self._clock.wait(self._idle, remaining_s)
 
     @property
     def shutting_down(self) -> bool:
@@ -222,7 +233,7 @@ class WorkQueue(Generic[Key]):
         self._added_total += 1
         if key not in self._processing:
             (self._ready.appendleft if first else self._ready.append)(key)
-            self._changed.notify_all()
+            self._due.notify()
 
     def _mark_due(self) -> None:
         for key in self._delayed.take_due(self._clock.monotonic_s()):

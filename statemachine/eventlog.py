@@ -39,6 +39,8 @@ _RECORDS_IN_USE: Final = f"SELECT record FROM disks WHERE {IN_USE} ORDER BY name
 _NAMES_IN_USE: Final = f"SELECT name, seq FROM disks WHERE {IN_USE} ORDER BY name"  # noqa: S608 - constants
 BACKUP_HEAD: Final = "backup_head"
 """Where the table `meta` of a backup, and of a log that was restored from one, has its head."""
+ASKING: Final = (EventType.DISK_DECLARED.value, EventType.DISK_RECOVERED.value)
+"""By these somebody asks for something; all others only say what a reconciler did."""
 PAGE_EVENTS: Final = 1000
 """How many events are read at a time; bounds the memory of a scan."""
 
@@ -76,9 +78,9 @@ class EventLog:
         self.boot_id = boot_id
         self.commits = 0
         """How many commits this object made; for benchmarks and tests."""
-        self.on_commit: Callable[[Sequence[Record]], None] = _nobody_listens
-        """Called after each commit of this object with the records it moved, before `append`
-        returns; must be quick."""
+        self.on_commit: Callable[[Sequence[Record], bool], None] = _nobody_listens
+        """Called after each commit of this object with the records it moved, and whether somebody
+        asked for something (`ASKING`), before `append` returns; must be quick."""
         self._clock_ns = clock_ns
         self.head = head_of(path)
         """Where the newest event is noted, to see whether the end is still there."""
@@ -187,7 +189,8 @@ class EventLog:
         finally:
             for request in group:
                 request.settled = True
-        self.on_commit(moved)
+        stored = (event for request in group for event in request.stored)
+        self.on_commit(moved, any(event.type in ASKING for event in stored))
 
     # --- reading -----------------------------------------------------------------------------
 
@@ -265,8 +268,7 @@ class EventLog:
             "SELECT disk, max(seq), max(type IN (?, ?)) FROM events "
             "WHERE seq > ? AND seq <= ? AND disk <> ? GROUP BY disk"
         )
-        asked = (EventType.DISK_DECLARED.value, EventType.DISK_RECOVERED.value)
-        rows = self._read(query, *asked, seq, newest, HOST)
+        rows = self._read(query, *ASKING, seq, newest, HOST)
         return newest, [Change(disk, last, bool(was_asked)) for disk, last, was_asked in rows]
 
     def _read(self, query: str, *values: object) -> list[Row]:
@@ -296,8 +298,7 @@ class Change:
     seq: int
     """Of its newest event."""
     was_asked: bool
-    """Whether somebody asked for something (declared it, or had it tried again), or whether its
-    events only say what a reconciler did."""
+    """Whether one of its events is `ASKING`."""
 
 
 @attrs.frozen
@@ -308,6 +309,6 @@ class _Written:
     head: Noted
 
 
-def _nobody_listens(moved: Sequence[Record]) -> None:
+def _nobody_listens(moved: Sequence[Record], asked: bool) -> None:  # noqa: FBT001 - see `on_commit`
     """Do nothing."""
-    del moved
+    del moved, asked

@@ -86,7 +86,7 @@ def _round(folder: Path, plan: Plan) -> _Round:
     )
 
 
-def _note(batches: list[list[str]], moved: Sequence[Record]) -> None:
+def _note(batches: list[list[str]], moved: Sequence[Record], _asked: bool) -> None:  # noqa: FBT001
     """Keep which disks a commit moved: each of its events is of another disk here."""
     batches.append([record.name for record in moved])
 

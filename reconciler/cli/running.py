@@ -17,6 +17,7 @@ from reconciler.outcome import Waited
 from reconciler.watch.dmevents import DmEventWatcher
 from reconciler.watch.folders import FolderWatcher, Place
 from reconciler.watch.hint import Watcher
+from reconciler.watch.log import LogWatcher
 from reconciler.watch.uevents import UeventWatcher
 
 ONCE_TIMEOUT_S = 30.0
@@ -104,7 +105,12 @@ def _worst(missing: list[Waited]) -> int:
 
 
 def _watchers(byre: Byre, specs_path: Path | None) -> tuple[Watcher, ...]:
-    places = [Place.mapper(), Place.log(byre.root.path)]
+    places = [Place.mapper()]
     if specs_path is not None:
         places.append(Place.specs(specs_path.absolute()))
-    return (FolderWatcher(places, byre.clock), UeventWatcher(), DmEventWatcher())
+    return (
+        LogWatcher(byre.root.log, byre.clock),
+        FolderWatcher(places, byre.clock),
+        UeventWatcher(),
+        DmEventWatcher(),
+    )

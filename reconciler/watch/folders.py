@@ -34,7 +34,7 @@ PLACES_MAX: Final = 64
 
 @attrs.frozen(kw_only=True)
 class Place:
-    """Something to watch: all of a folder, some names in it, or a file.
+    """Something to watch: a folder, or a file.
 
     A path that is no folder (a file, or nothing yet) is watched for in its parent, as editors
     replace files by renaming.
@@ -42,8 +42,6 @@ class Place:
 
     path: Path = attrs.field(validator=lambda _, __, path: _check_absolute(path))
     kind: HintKind
-    names: frozenset[str] | None = None
-    """The names in the folder that matter; None is all."""
     changes: Change
 
     @classmethod
@@ -56,19 +54,14 @@ class Place:
         """Watch a file of specs, or a folder of such files."""
         return cls(path=path, kind=HintKind.SPEC, changes=Change.ENTRIES | Change.WRITTEN)
 
-    @classmethod
-    def log(cls, root: Path, file_name: str = "byre.db") -> Place:
-        """Watch the event log in its root folder; SQLite appends to the file beside it."""
-        names = frozenset({file_name, f"{file_name}-wal"})
-        return cls(path=root, kind=HintKind.LOG, names=names, changes=Change.MODIFIED)
-
 
 @attrs.frozen(kw_only=True)
 class _Interest:
     """What one place wants from one folder."""
 
     place: Place
-    names: frozenset[str] | None
+    names: frozenset[str] | None = None
+    """The names in the folder that matter; None is all."""
     in_parent: bool = False
     """The folder is the parent of the place; a matching name may be the place coming or going."""
 
@@ -200,7 +193,7 @@ def _folders_of(places: Iterable[Place]) -> tuple[dict[_Identity, _Folder], bool
     folders: dict[_Identity, _Folder] = {}
     missing = False
     for place in places:
-        path, interest = place.path, _Interest(place=place, names=place.names)
+        path, interest = place.path, _Interest(place=place)
         # One look for both questions: a folder made between two would pass for a file.
         status = _status(path)
         if (identity := _identity(status)) is None:

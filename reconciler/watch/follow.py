@@ -1,8 +1,9 @@
 """Wait in a second process until the event log has changed: `--follow`, `--watch`, `--wait`.
 
-By inotify where it can be had, else by looking each 0.2 s. A change is a hint: read the log by its
-last `seq` and be prepared to find nothing new. To lose nothing, make the follower first, then read,
-then wait, and read and wait again.
+By inotify where it can be had, else by looking each 0.2 s. What is watched is `<root>/head`: a
+commit writes it once, when the commit can be read, and the WAL many times before. A change is a
+hint: read the log by its last `seq` and be prepared to find nothing new. To lose nothing, make the
+follower first, then read, then wait, and read and wait again.
 
 What this module does not do: it opens no database, and it looks at no content. Reading the log by
 SQLite makes and deletes `byre.db-wal` without writing to it; that alone is no change, or a reader
@@ -21,6 +22,7 @@ import attrs
 
 from reconciler.clock import Clock, SystemClock, checked_wait_s
 from reconciler.watch.inotify import Change, Inotify
+from statemachine.head import HEAD_NAME
 
 REREAD_FIRST_S: Final = 0.02
 REREAD_FACTOR: Final = 4
@@ -62,7 +64,9 @@ class LogFollower:
         self._path = path
         self._names = (path.name, f"{path.name}-wal")
         self._use_inotify = use_inotify
-        self._inotify = _watching(path.parent) if use_inotify else None
+        self.watches = 1
+        """How many there were; another one has another descriptor, perhaps of the same number."""
+        self._inotify = _watching(path) if use_inotify else None
         self._signs = self._look()
 
     def __enter__(self) -> Self:
@@ -96,6 +100,14 @@ class LogFollower:
             self._pause(remaining_s)
         return True
 
+    def fileno(self) -> int | None:
+        """Return what to poll for reading, None without inotify; `look` may change it."""
+        return None if self._inotify is None else self._inotify.fileno()
+
+    def look(self) -> bool:
+        """Tell whether the log has changed since the last look; as `wait`, without waiting."""
+        return self._changed()
+
     def close(self) -> None:
         """Give the inotify instance back. Idempotent."""
         if self._inotify is not None:
@@ -108,17 +120,20 @@ class LogFollower:
         before, self._signs = self._signs, self._look()
         changed = told or before != self._signs
         if changed and self._inotify is None and self._use_inotify:
-            self._inotify = _watching(self._path.parent)
+            self._inotify = _watching(self._path)
+            self.watches += 1
         return changed
 
     def _told(self) -> bool:
         if self._inotify is None:
             return False
         notices = self._inotify.read()
-        gone = any(notice.gone for notice in notices)
-        if gone:
+        # Where the head was missing its folder is watched; now it is there, or gone again.
+        moved = any(notice.gone or notice.name == HEAD_NAME for notice in notices)
+        if moved:
             self.close()
-        return gone or any(notice.lost or notice.name in self._names for notice in notices)
+        names = ("", *self._names)
+        return moved or any(notice.lost or notice.name in names for notice in notices)
 
     def _pause(self, remaining_s: float) -> None:
         if self._inotify is None:
@@ -176,13 +191,16 @@ def wait_for_change(path: Path, timeout_s: float, clock: Clock | None = None) ->
         return follower.wait(timeout_s)
 
 
-def _watching(folder: Path) -> Inotify | None:
+def _watching(log: Path) -> Inotify | None:
     try:
         inotify = Inotify()
     except OSError:
         return None
     try:
-        inotify.watch_folder(folder, Change.MODIFIED)
+        try:
+            inotify.watch_file(log.with_name(HEAD_NAME), Change.MODIFIED)
+        except OSError:
+            inotify.watch_folder(log.parent, Change.MODIFIED)
     except OSError:
         inotify.close()
         return None

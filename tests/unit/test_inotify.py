@@ -1,4 +1,4 @@
-"""Folders, specs and the log, watched with the real inotify on folders of the test's own."""
+"""Folders and specs, watched with the real inotify on folders of the test's own."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import logging
 import os
 import resource
 import shutil
-import sqlite3
 import subprocess
 import sys
 import time
@@ -206,31 +205,15 @@ def test_a_spec_file_that_is_made_later_is_seen(
     assert seen.has(HintKind.SPEC, "disks.toml")
 
 
-# --- the log ------------------------------------------------------------------------------------
-
-
-def test_a_commit_to_the_log_is_a_hint(tmp_path: Path, seen: Seen, watching: Watching) -> None:
-    database = sqlite3.connect(tmp_path / "byre.db", isolation_level=None)
-    database.execute("PRAGMA journal_mode=WAL")
-    database.execute("CREATE TABLE events (seq INTEGER)")
-    watching(Place.log(tmp_path))
-    (tmp_path / "base.img").write_text("a neighbour")
-    assert not seen.has(HintKind.LOG, "byre.db-wal", within_s=QUIET_S)
-    database.execute("INSERT INTO events VALUES (1)")
-    assert seen.has(HintKind.LOG, "byre.db-wal")
-    assert seen.kinds() == {HintKind.LOG}
-    database.close()
-
-
 def test_one_folder_may_be_watched_for_two_reasons(
     tmp_path: Path, seen: Seen, watching: Watching
 ) -> None:
     link = tmp_path.parent / f"{tmp_path.name}.link"
     link.symlink_to(tmp_path)
-    watching(Place.specs(tmp_path), Place.log(link))
-    (tmp_path / "byre.db-wal").write_text("x")
-    assert seen.has(HintKind.LOG, "byre.db-wal")
-    assert seen.has(HintKind.SPEC, "byre.db-wal")
+    watching(Place.specs(tmp_path), Place.mapper(link))
+    (tmp_path / "sb-1").write_text("x")
+    assert seen.has(HintKind.MAPPER, "sb-1")
+    assert seen.has(HintKind.SPEC, "sb-1")
 
 
 # --- losses, and folders that come and go -------------------------------------------------------

@@ -12,10 +12,8 @@ targets that are missing. May be imported by tests, `byre bench` and `byre chaos
 from __future__ import annotations
 
 import errno
-import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Concatenate, ParamSpec, TypeVar
 
 from reconciler.clock import Clock, FakeClock
 from reconciler.kernel.port import Capabilities, CloneMethod, CowHeader, DmName, FreeSpace, Kernel
@@ -24,6 +22,7 @@ from reconciler.kernel.sim.faults import Call, Faults
 from reconciler.kernel.sim.files import os_error
 from reconciler.kernel.sim.host import NO_DEVICE, Host, why_not
 from reconciler.kernel.sim.loops import LoopDevice, check_same
+from reconciler.kernel.sim.steps import change, question
 from reconciler.kernel.sim.users import UserSide
 from statemachine.errors import ForeignDevice, IdentityMismatch
 from statemachine.names import UUID_PREFIX
@@ -37,33 +36,6 @@ from statemachine.observed import (
     SnapshotTable,
 )
 from statemachine.units import DEFAULT_CHUNK, Bytes
-
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
-_Method = Callable[Concatenate["SimKernel", _P], _R]
-
-
-def _step(*, change: bool) -> Callable[[_Method[_P, _R]], _Method[_P, _R]]:
-    """Make a method one step of the port: misfortune around it, the lock inside."""
-
-    def decorate(method: _Method[_P, _R]) -> _Method[_P, _R]:
-        name = method.__name__
-
-        @functools.wraps(method)
-        def step(self: SimKernel, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
-            def work() -> _R:
-                with self.host.entered():
-                    return method(self, *args, **kwargs)
-
-            return self.faults.around(name, args, kwargs, change=change, work=work)
-
-        return step
-
-    return decorate
-
-
-_question = _step(change=False)
-_change = _step(change=True)
 
 
 class SimKernel(UserSide, Kernel):
@@ -98,7 +70,7 @@ class SimKernel(UserSide, Kernel):
 
     # --- questions ---------------------------------------------------------------------------
 
-    @_question
+    @question
     def capabilities(self) -> Capabilities:
         """Say what the host's options allow."""
         return Capabilities(
@@ -106,47 +78,47 @@ class SimKernel(UserSide, Kernel):
             loop=why_not("loop devices", self.host.loop_errno),
         )
 
-    @_question
+    @question
     def boot_id(self) -> str:
         """Return which boot this is."""
         return self.host.boot_id
 
-    @_question
+    @question
     def identify(self, path: Path, *, follow: bool = False) -> FileIdentity | None:
         """Return which file is at a path, None if there is none."""
         return filecalls.identify(self.host, path, follow=follow)
 
-    @_question
+    @question
     def readable(self, path: Path) -> bool:
         """Tell whether this process can open the file for reading."""
         return filecalls.readable(self.host, path)
 
-    @_question
+    @question
     def is_open(self, path: Path) -> bool:
         """Tell whether anybody has a file open; True when that cannot be told."""
         return filecalls.is_open(self.host, path)
 
-    @_question
+    @question
     def list_folder(self, path: Path) -> tuple[str, ...]:
         """Return the sorted names in a folder; empty when it does not exist."""
         return filecalls.list_folder(self.host, path)
 
-    @_question
+    @question
     def cow_header(self, path: Path, chunk: Bytes = DEFAULT_CHUNK) -> CowHeader:
         """Read the first 16 bytes of a CoW file with such chunks and say what they are."""
         return filecalls.cow_header(self.host, path, chunk)
 
-    @_question
+    @question
     def allocated(self, path: Path) -> Bytes:
         """Return how many bytes a file occupies; 0 when it is missing."""
         return filecalls.allocated(self.host, path)
 
-    @_question
+    @question
     def free_space(self, path: Path) -> FreeSpace:
         """Return the room on the file system of the nearest existing parent of a path."""
         return filecalls.free_space(self.host, path)
 
-    @_question
+    @question
     def loops(self) -> tuple[Loop, ...]:
         """Return all bound loop devices, by number; none where they cannot be read."""
         if self.host.loop_errno:
@@ -154,20 +126,20 @@ class SimKernel(UserSide, Kernel):
         seen = (loop.observed() for loop in self.host.loops.bound())
         return tuple(loop for loop in seen if loop is not None)
 
-    @_question
+    @question
     def loop_numbers(self) -> tuple[int, ...]:
         """Return the numbers of all bound loop devices."""
         if self.host.loop_errno:
             return ()
         return tuple(loop.number for loop in self.host.loops.bound())
 
-    @_question
+    @question
     def loop(self, number: int) -> Loop | None:
         """Return one loop device if it is bound."""
         loop = self.host.loops.get(number)
         return None if loop is None or self.host.loop_errno else loop.observed()
 
-    @_question
+    @question
     def dm_names(self) -> tuple[DmName, ...]:
         """Return all dm devices of the host, ours or not; empty without device-mapper."""
         if self.host.dm_errno in NO_DEVICE:
@@ -178,7 +150,7 @@ class SimKernel(UserSide, Kernel):
             for device in self.host.mapper.devices()
         )
 
-    @_question
+    @question
     def dm(self, name: str) -> DmDevice | None:
         """Return one dm device with its table and status."""
         if self.host.dm_errno in NO_DEVICE:
@@ -187,7 +159,7 @@ class SimKernel(UserSide, Kernel):
         device = self.host.mapper.by_name(name)
         return None if device is None else device.observed(self.host.open_count(device))
 
-    @_question
+    @question
     def dm_devices(self) -> tuple[DmDevice, ...]:
         """Return all dm devices with a UUID of ours, with table and status."""
         if self.host.dm_errno in NO_DEVICE:
@@ -196,27 +168,27 @@ class SimKernel(UserSide, Kernel):
         ours = (d for d in self.host.mapper.devices() if d.uuid.startswith(UUID_PREFIX))
         return tuple(device.observed(self.host.open_count(device)) for device in ours)
 
-    @_question
+    @question
     def files_in(self, folder: Path) -> Mapping[str, FileIdentity]:
         """Return what is in a folder, by name; nothing when it does not exist."""
         return filecalls.files_in(self.host, folder)
 
-    @_question
+    @question
     def links_in(self, folder: Path) -> Mapping[str, str]:
         """Return the texts of the symlinks in a folder, by name."""
         return filecalls.links_in(self.host, folder)
 
-    @_question
+    @question
     def read_link(self, path: Path) -> LinkObservation:
         """Return what is at a path where a link or node should be, without following it."""
         return filecalls.read_link(self.host, path)
 
-    @_question
+    @question
     def real_path(self, path: Path) -> Path:
         """Return a path with all its symlinks resolved."""
         return self.host.tree.real(path)
 
-    @_question
+    @question
     def holders(self, device: DeviceNumber) -> tuple[Holder, ...]:
         """Return who has a device open: dm devices above, then users."""
         found = self.host.device_of(device)
@@ -228,36 +200,36 @@ class SimKernel(UserSide, Kernel):
 
     # --- files -------------------------------------------------------------------------------
 
-    @_change
+    @change
     def create_sparse(self, path: Path, size: Bytes) -> FileIdentity:
         """Make a new sparse file of this size, durable with its folder entry."""
         return filecalls.create_sparse(self.host, path, size)
 
-    @_change
+    @change
     def grow_file(self, path: Path, expected: FileIdentity, size: Bytes) -> bool:
         """Make a file this large if it is still the expected one. False if it is already."""
         return filecalls.grow_file(self.host, path, expected, size)
 
-    @_change
+    @change
     def sync_file(self, path: Path, expected: FileIdentity) -> None:
         """Make what was written to a file survive a power cut."""
         filecalls.sync_file(self.host, path, expected)
 
-    @_change
+    @change
     def clone_file(
         self, source: Path, target: Path, size: Bytes, *, expected: FileIdentity | None = None
     ) -> CloneMethod:
         """Make `target` a private copy of `source`: a reflink, else a sparse copy."""
         return filecalls.clone_file(self.host, source, target, size, expected)
 
-    @_change
+    @change
     def remove_file(self, path: Path, expected: FileIdentity) -> bool:
         """Unlink a file if it is still the expected one; durable. False if gone."""
         return filecalls.remove_file(self.host, path, expected)
 
     # --- loop devices ------------------------------------------------------------------------
 
-    @_change
+    @change
     def loop_attach(
         self,
         path: Path,
@@ -274,7 +246,7 @@ class SimKernel(UserSide, Kernel):
         assert observed is not None
         return observed
 
-    @_change
+    @change
     def loop_set_autoclear(self, loop: Loop) -> bool:
         """Let the kernel detach this loop when its last opener goes. False if it was set."""
         device = self._same_loop(loop)
@@ -283,7 +255,7 @@ class SimKernel(UserSide, Kernel):
         self.host.loops.clear(device)
         return True
 
-    @_change
+    @change
     def loop_keep(self, loop: Loop) -> bool:
         """Take autoclear back. False if the loop is gone."""
         device = self._same_loop(loop)
@@ -292,19 +264,19 @@ class SimKernel(UserSide, Kernel):
         device.autoclear = False
         return True
 
-    @_change
+    @change
     def loop_grow(self, loop: Loop) -> bool:
         """Give a loop the size that its file has by now. False if it had it."""
         device = self._same_loop(loop)
         return device is not None and device.grow()
 
-    @_change
+    @change
     def loop_set_direct_io(self, loop: Loop, *, on: bool) -> bool:
         """Have a loop go past the page cache, or not. False if it did so already, or is gone."""
         device = self._same_loop(loop)
         return device is not None and device.set_direct_io(on=on)
 
-    @_change
+    @change
     def loop_detach(self, loop: Loop) -> bool:
         """Detach a loop if it still backs the same file. False if it does not exist any more."""
         device = self._same_loop(loop)
@@ -317,19 +289,19 @@ class SimKernel(UserSide, Kernel):
 
     # --- device-mapper -----------------------------------------------------------------------
 
-    @_change
+    @change
     def dm_create(self, name: str, uuid: str) -> DeviceNumber:
         """Make a dm device without a table; EBUSY (transient) if the name or UUID exists."""
         self.host.need_dm()
         return self.host.mapper.create(name, uuid).number
 
-    @_change
+    @change
     def dm_load(self, uuid: str, table: SnapshotTable) -> None:
         """Load a table into the inactive slot; opens the two devices named in it."""
         self.host.need_dm()
         self.host.mapper.load(self.host.mapper.by_uuid(uuid), table)
 
-    @_change
+    @change
     def dm_resume(self, uuid: str) -> bool:
         """Make the loaded table live, or resume a suspended device. False if it was so."""
         self.host.need_dm()
@@ -341,7 +313,7 @@ class SimKernel(UserSide, Kernel):
         self.host.mapper.resume(device)
         return True
 
-    @_change
+    @change
     def dm_suspend(self, uuid: str) -> bool:
         """Stop IO, once what is in flight is done. False if it was suspended."""
         self.host.need_dm()
@@ -351,7 +323,7 @@ class SimKernel(UserSide, Kernel):
         self.host.mapper.suspend(device)
         return True
 
-    @_change
+    @change
     def dm_remove(self, name: str, uuid: str) -> bool:
         """Remove the device of this name if it has this UUID. False if there is none."""
         self.host.need_dm()
@@ -367,27 +339,27 @@ class SimKernel(UserSide, Kernel):
 
     # --- nodes, links, folders ---------------------------------------------------------------
 
-    @_change
+    @change
     def ensure_node(self, device: DeviceNumber, path: Path) -> bool:
         """Make the block device node if it is missing (no devtmpfs). False if it was there."""
         return filecalls.ensure_node(self.host, device, path)
 
-    @_change
+    @change
     def put_link(self, path: Path, target: str, *, replaces: str | None) -> bool:
         """Make `path` a symlink to `target`, atomically. False if it is that already."""
         return filecalls.put_link(self.host, path, target, replaces=replaces)
 
-    @_change
+    @change
     def drop_link(self, path: Path, target: str) -> bool:
         """Remove the symlink at `path` if its text is `target`. False if nothing is there."""
         return filecalls.drop_link(self.host, path, target)
 
-    @_change
+    @change
     def make_folder(self, path: Path) -> bool:
         """Make one folder, 0755. False if it exists."""
         return filecalls.make_folder(self.host, path)
 
-    @_change
+    @change
     def remove_folder(self, path: Path) -> bool:
         """Remove one folder if it is empty. False if it is not, or is gone."""
         return filecalls.remove_folder(self.host, path)

@@ -1,0 +1,174 @@
+"""Waiting until disks are what is desired of them, and doing the work meanwhile if nobody does.
+
+May be imported by the API only.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Final, Protocol
+
+from reconciler.clock import Clock
+from reconciler.config import Settings
+from reconciler.lock import RootLock
+from reconciler.outcome import Waited, failed_for_good, is_there, not_seen
+from reconciler.reconcile import Reconciler, Settled
+from reconciler.watch.follow import LogFollower
+from reconciler.workers import Workers
+from reconciler.workqueue import WorkQueue
+from statemachine.errors import DeadlinePassed
+from statemachine.eventlog import EventLog
+from statemachine.events import EventType
+from statemachine.projection import Record
+
+FOLLOW_S: Final = 0.5
+"""How often a waiting process looks whether the reconciler that works for it is still there."""
+LOOK_NS: Final = 3_000_000_000
+"""How long a reconciler has to look at a disk that is tried again, before it counts as well."""
+IDLE_S: Final = 0.01
+"""How long a process that works itself rests between looks at what is still missing."""
+
+
+class OpenRoot(Protocol):
+    """What waiting needs of `api.Byre`."""
+
+    log: EventLog
+    clock: Clock
+    lock: RootLock
+    settings: Settings
+
+    def get(self, name: str) -> Record:
+        """Return the record of a disk."""
+
+    def reconciler(self) -> Reconciler:
+        """Return a reconciler; the lock must be held."""
+
+    def following(self) -> AbstractContextManager[LogFollower]:
+        """Have a follower of the log."""
+
+
+class Waiting:
+    """One call of `wait`."""
+
+    def __init__(self, byre: OpenRoot, names: list[str], timeout_s: float) -> None:
+        self._byre = byre
+        self._names = names
+        self._give_up_s = byre.clock.monotonic_s() + timeout_s
+        self._unseen_yet: set[str] = set()
+        """What this process works on and could not look at; what the log says is not enough."""
+
+    def run(self) -> list[Waited]:
+        """Wait for whoever works on the root, and be that if nobody is."""
+        with self._byre.following() as follower:
+            while (left_s := self._left_s()) > 0:
+                if self._work():
+                    break
+                records = list(map(self._byre.get, self._names))
+                missing = [record for record in records if not self._is_there(record)]
+                failed = all(map(failed_for_good, missing))
+                if failed and all(map(failed_for_good, self._unseen())):
+                    # By this very look: a moment later a repair may be in flight again.
+                    return list(map(self._answer, records))
+                follower.wait(min(left_s, FOLLOW_S))
+        return [self._answer(self._byre.get(name)) for name in self._names]
+
+    def work(self, reconciler: Reconciler) -> list[Waited]:
+        """Look at all of them, whether they seem to be there or not; the lock is held."""
+        self._drive(reconciler, self._names)
+        return [self._answer(self._byre.get(name)) for name in self._names]
+
+    def _left_s(self) -> float:
+        return self._give_up_s - self._byre.clock.monotonic_s()
+
+    def _missing(self) -> list[Record]:
+        records = map(self._byre.get, self._names)
+        return [record for record in records if not self._is_there(record)]
+
+    def _is_there(self, record: Record) -> bool:
+        return is_there(record, boot_id=self._byre.log.boot_id)
+
+    def _unseen(self) -> list[Record]:
+        """Return the disks that a person had tried again a moment ago.
+
+        Their fault is forgotten, and whoever reconciles may not have looked yet; when all is well
+        nothing more is written, so it is a matter of time.
+        """
+        now_ns = self._byre.clock.now_ns()
+        recent = [r for r in map(self._byre.get, self._names) if now_ns - r.updated_at < LOOK_NS]
+        where = "WHERE disk = ? AND generation = ? AND version = ?"
+        return [
+            record
+            for record in recent
+            for event in self._byre.log.select(where, record.name, *record.expect)
+            if event.type == EventType.DISK_RECOVERED
+        ]
+
+    def _work(self) -> bool:
+        """Do the work, to the end, if nobody else does; False if somebody else holds the root."""
+        byre = self._byre
+        if not byre.lock.try_acquire():
+            return False
+        try:
+            self._drive(byre.reconciler(), self._names)
+        finally:
+            byre.lock.release()
+        return True
+
+    def _drive(self, reconciler: Reconciler, names: list[str]) -> None:
+        if not names:
+            return
+        byre, self._unseen_yet = self._byre, set(names)
+        queue: WorkQueue[str] = WorkQueue(byre.clock)
+        workers = Workers(
+            queue,
+            reconciler.reconcile,
+            min(int(byre.settings.workers), len(names)),
+            settled=self._note_look,
+        )
+        for name in names:
+            queue.add(name)
+        workers.start()
+        try:
+            while (left_s := self._left_s()) > 0 and self._is_due():
+                queue.wait_idle(min(left_s, FOLLOW_S))
+                byre.clock.sleep_s(min(left_s, IDLE_S))
+                if workers.damage is not None:
+                    raise workers.damage
+        finally:
+            queue.shut_down(drain=False)
+            workers.join()
+
+    def _note_look(self, name: str, how: Settled) -> None:
+        if how.was_seen:
+            self._unseen_yet.discard(name)
+
+    def _is_due(self) -> bool:
+        """Tell whether a disk may still get there; old failures count once tried again."""
+        if self._unseen_yet:
+            return True
+        return not all(map(failed_for_good, self._missing()))
+
+    def _answer(self, record: Record) -> Waited:
+        if record.name in self._unseen_yet:
+            return not_seen(record)
+        if self._is_there(record):
+            return Waited(record=record, exit_code=0)
+        failed = failed_for_good(record)
+        if failed is not None:
+            return failed
+        failure = record.failure
+        why = f": {failure.message}" if failure else ""
+        if record.frozen is not None:
+            why = f", and frozen: {record.frozen.message}"
+        return Waited(
+            record=record,
+            exit_code=DeadlinePassed.exit_code,
+            message=f"still {record.state}, not {record.desired}{why}",
+            hint=failure.hint if failure else self._who_works(),
+        )
+
+    def _who_works(self) -> str:
+        """Name who has the root; it may be stopped, and then nothing goes on."""
+        holder = "" if self._byre.lock.is_held else self._byre.lock.holder()
+        explain = "`byre explain` says what it waits for"
+        return f"{holder} works on this root; {explain}" if holder else explain
