@@ -9,7 +9,6 @@ May be imported by cli.
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -19,11 +18,10 @@ import attrs
 from reconciler.api import Byre
 from reconciler.content import flat
 from reconciler.kernel import newfile
-from reconciler.outside import failing, outside
+from reconciler.outside import append, failing, outside
 from reconciler.requester import this_process
 from reconciler.source import WhenLive
 from statemachine import payloads
-from statemachine.events import NewEvent
 from statemachine.projection import Record
 
 Tell = Callable[[str, int, int], None]
@@ -128,17 +126,3 @@ def flatten(
     )
     append(byre, record, payload, reason=reason)
     return made
-
-
-def append(byre: Byre, record: Record, payload: payloads.DiskExported, *, reason: str) -> None:
-    """Tell the log of a copy that is there."""
-    event = NewEvent(
-        disk=record.name,
-        type=payloads.type_of(payload),
-        data=payloads.to_data(payload),
-        actor=payload.by.user if payload.by else "",
-        generation=record.generation,
-        reason=reason.encode(errors="replace").decode(),  # an argument may be no text
-        correlation_id=secrets.token_hex(16),
-    )
-    byre.log.append([event])

@@ -1,4 +1,4 @@
-"""Files that people name, outside of the root: where they may be made, and what their errors say.
+"""Files that people name, outside of the root: where they may be, their errors, their event.
 
 May be imported by copying, carrying and comparing.
 """
@@ -6,13 +6,17 @@ May be imported by copying, carrying and comparing.
 from __future__ import annotations
 
 import contextlib
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
 from reconciler.api import Byre
 from reconciler.kernel import newfile, safepath
 from reconciler.kernel.safepath import Place
+from statemachine import payloads
 from statemachine.errors import RefusedError, UsageError, from_oserror
+from statemachine.events import NewEvent
+from statemachine.projection import Record
 
 
 @contextlib.contextmanager
@@ -50,6 +54,20 @@ def _refuse_taken(byre: Byre, target: Path, *, replace: bool) -> None:
             raise RefusedError(msg, hint="a base is never replaced; choose another path")
     if not replace:
         raise RefusedError(f"{target} is there", hint="choose another path, or say --force")
+
+
+def append(byre: Byre, record: Record, payload: payloads.DiskExported, *, reason: str) -> None:
+    """Tell the log of a copy that is there."""
+    event = NewEvent(
+        disk=record.name,
+        type=payloads.type_of(payload),
+        data=payloads.to_data(payload),
+        actor=payload.by.user if payload.by else "",
+        generation=record.generation,
+        reason=reason.encode(errors="replace").decode(),  # an argument may be no text
+        correlation_id=secrets.token_hex(16),
+    )
+    byre.log.append([event])
 
 
 @contextlib.contextmanager

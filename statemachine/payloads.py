@@ -25,6 +25,8 @@ T = TypeVar("T")
 
 ADOPTED: Final = "adopted"
 """The `why` of a declaration by which a person took in what the kernel has and the log had not."""
+IMPORTED: Final = "imported"
+"""The `why` of a declaration of a disk that was made of a delta."""
 
 
 @attrs.frozen(kw_only=True)
@@ -48,7 +50,7 @@ class DiskDeclared:
     """The pin: which base, and which content, this generation is built on."""
     by: Requester | None = None
     why: str = "declared"
-    """"declared", "command" (pause, restore, remove), "pruned" or "adopted"."""
+    """"declared", "command" (pause, restore, remove), "pruned", "adopted" or "imported"."""
 
 
 @attrs.frozen(kw_only=True)

@@ -42,6 +42,8 @@ _COMMANDS: Final[dict[str, str]] = {
     "fsck": "checking",
     "flatten": "copying",
     "diff": "comparing",
+    "export": "carrying",
+    "import": "carrying",
     "orphans": "orphaned",
     "doctor": "doctoring",
     "udev-rules": "ruling",

@@ -1,0 +1,141 @@
+"""`export` and `import`: a disk's changes as a file, to carry it to another host."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from reconciler import carrying
+from reconciler.api import Byre
+from reconciler.cli import describe, options, say
+from reconciler.cli.app import Context
+from reconciler.cli.interrupting import ended_by_signals
+from reconciler.cli.progress import byte_progress
+from reconciler.cli.suspending import when_live_option
+from reconciler.source import WhenLive
+from statemachine.spec import DriverChoice
+from statemachine.units import Bytes
+
+
+@click.command(
+    "export",
+    epilog=options.epilog("byre export sb-1 --delta /backup/sb-1.delta"),
+)
+@click.argument("name", shell_complete=options.complete_names)
+@click.option(
+    "--delta",
+    "target",
+    required=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="The file to write.",
+)
+@when_live_option
+@click.option("--force", is_flag=True, help="Replace FILE if it is there.")
+@options.reasoned
+@options.output("table", "json")
+@click.pass_obj
+def export_command(
+    ctx: Context,
+    *,
+    name: str,
+    target: Path,
+    when_live: str,
+    force: bool,
+    reason: str,
+    output: str,
+) -> None:
+    """Write where a disk differs from its base into a compressed, checked file.
+
+    The digest of the base is in it. `byre import` makes a disk of it again, on any host that has
+    that base. The disk stays as it is: to move it, pause it before and remove it afterwards.
+    """
+    with (
+        Byre(ctx.root.path, settings=ctx.settings) as byre,
+        ended_by_signals(),
+        byte_progress() as tell,
+    ):
+        made = carrying.export_delta(
+            byre,
+            name,
+            target,
+            when_live=WhenLive(when_live),
+            replace=force,
+            reason=reason,
+            tell=tell,
+        )
+    if output == "json":
+        say.machine(
+            {
+                "disk": name,
+                "generation": made.record.generation,
+                "file": str(made.path),
+                "size_bytes": made.size,
+                "changed_bytes": made.written.content_bytes,
+                "blocks": made.written.blocks,
+                "sha256": made.written.sha256,
+                "base": str(made.record.wanted.base),
+                "base_sha256": made.header.base_sha256,
+                "frozen_ms": made.frozen_ns / 1e6,
+            }
+        )
+    changed = Bytes(made.written.content_bytes)
+    say.person(f"{name}: exported to {made.path}: {changed} changed, {Bytes(made.size)} packed")
+    say.person(f"base: {made.header.base_sha256}")
+    if made.frozen_ns:
+        say.person(f"{name}: suspended for {made.frozen_ns / 1e6:.1f} ms")
+
+
+@click.command(
+    "import",
+    epilog=options.epilog("byre import --delta sb-1.delta sb-1 --base /srv/images/ubuntu.ext4"),
+)
+@click.argument("name")
+@click.option(
+    "--delta",
+    "source",
+    required=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="What `byre export` wrote.",
+)
+@click.option("--base", required=True, metavar="IMG", help="The very image it was made on.")
+@click.option(
+    "--driver",
+    type=click.Choice([each.value for each in DriverChoice]),
+    default=DriverChoice.AUTO.value,
+    show_default=True,
+    help="How it is built; auto takes dm-snapshot where the kernel has it.",
+)
+@options.reasoned
+@options.output("table", "json")
+@click.pass_obj
+def import_command(
+    ctx: Context, *, name: str, source: Path, base: str, driver: str, reason: str, output: str
+) -> None:
+    """Make a paused disk of what `byre export` wrote; `byre restore` brings it to life.
+
+    Another base is refused by its digest, and so is a file that is not whole or not what was
+    written. Then nothing is left behind.
+    """
+    with (
+        Byre(ctx.root.path, settings=ctx.settings) as byre,
+        ended_by_signals(),
+    ):
+        with byte_progress() as tell:
+            made = carrying.import_delta(
+                byre,
+                name,
+                source,
+                base,
+                driver=DriverChoice(driver),
+                reason=reason,
+                tell=tell,
+            )
+        if output == "json":
+            say.machine([describe.disk(made.record, byre.kernel)])
+    if made.fell_back_because:
+        say.person(f"{name}: a clone, as {made.fell_back_because}")
+    changed = Bytes(made.content_bytes)
+    say.person(f"{name}: {made.record.state}, {changed} differ from its base; `byre restore` it")
