@@ -86,11 +86,25 @@ def digest(descriptor: int, tell: Tell = untold) -> str:
 
 
 def _lay_over(image: Overlaid, target: int, tell: Tell) -> None:
-    """Write what is in the store over a base that is there; zeros become holes."""
-    spans = list(image.written())
-    done, needed = 0, total(spans)
-    for span in spans:
-        for start, end in extents.pieces(*span):
-            extents.overwrite(target, image.read(start, end), start)
+    """Bring what is in the store over a base that is there; zeros become holes.
+
+    Blocks are shared with the store if it is on the same file system: then nothing is written but
+    the file system's own notes, and fsync has nothing to wait for.
+    """
+    chunk, can_share = image.changes.chunk_bytes, True
+    done, needed = 0, total(image.written())
+    for run in image.changes.runs:
+        shift = (run.new - run.old) * chunk
+        last = min(image.size, (run.old + run.length) * chunk)
+        for start, end in extents.pieces(run.old * chunk, last):
+
+            def shared(begin: int, stop: int, at: int = start, shift: int = shift) -> bool:
+                nonlocal can_share
+                if can_share:
+                    place, length = at + begin, stop - begin
+                    can_share = extents.share(image.store, target, place + shift, place, length)
+                return can_share
+
+            extents.overwrite(target, image.read(start, end), start, shared=shared)
             done += end - start
             tell(done, needed)

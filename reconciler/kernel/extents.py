@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from reconciler.kernel import ioctl
@@ -61,6 +61,26 @@ def reflink(source: int, target: int) -> bool:
     return True
 
 
+def share(source: int, target: int, start: int, at: int, length: int) -> bool:
+    """Make a part of a file share blocks with a part of another; False where that cannot be.
+
+    Args:
+        source: a descriptor.
+        target: another, of a file that is long enough.
+        start: where the part begins in the source; a multiple of the file system's block.
+        at: where it goes in the target; the same.
+        length: the same, but at the end of the source.
+    """
+    given = bytearray(ioctl.FILE_CLONE_RANGE.pack(source, start, length, at))
+    try:
+        ioctl.call(target, ioctl.FICLONERANGE, given)
+    except OSError as error:
+        if error.errno not in _NO_REFLINK:
+            raise
+        return False
+    return True
+
+
 def copy_data(source: int, target: int, length: int) -> None:
     """Copy what is not a hole, for as long as the source is; zeros become holes.
 
@@ -93,10 +113,25 @@ def write_sparse(descriptor: int, piece: bytes, at: int) -> None:
             write_all(descriptor, memoryview(piece)[start:end], at + start)
 
 
-def overwrite(descriptor: int, piece: bytes, at: int) -> None:
-    """Write a piece over what is there; its blocks of zeros become holes where that can be."""
+def overwrite(
+    descriptor: int,
+    piece: bytes,
+    at: int,
+    *,
+    shared: Callable[[int, int], bool] = lambda _start, _end: False,
+) -> None:
+    """Write a piece over what is there; its blocks of zeros become holes where that can be.
+
+    Args:
+        descriptor: open for writing.
+        piece: what to write.
+        at: where.
+        shared: is asked to bring a part of it there, (start, end) in the piece, without writing.
+    """
     for start, end, is_hole in _block_runs(piece):
-        if not (is_hole and punch(descriptor, at + start, at + end)):
+        if is_hole and punch(descriptor, at + start, at + end):
+            continue
+        if is_hole or not shared(start, end):
             write_all(descriptor, memoryview(piece)[start:end], at + start)
 
 

@@ -12,6 +12,7 @@ import ctypes
 import errno
 import fcntl
 import os
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -32,8 +33,11 @@ LO_FLAGS_AUTOCLEAR: Final = 4
 LO_FLAGS_DIRECT_IO: Final = 16
 LO_NAME_SIZE: Final = 64
 
-# include/uapi/linux/fs.h: _IOW(0x94, 9, int)
+# include/uapi/linux/fs.h: _IOW(0x94, 9, int), _IOW(0x94, 13, struct file_clone_range)
 FICLONE: Final = 0x40049409
+FICLONERANGE: Final = 0x4020940D
+FILE_CLONE_RANGE: Final = struct.Struct("=q3Q")
+"""struct file_clone_range: descriptor, offset and length in the source, offset in the target."""
 
 # include/uapi/linux/dm-ioctl.h: _IOWR(0xfd, number, struct dm_ioctl of 312 bytes)
 DM_IOCTL_BYTES: Final = 312

@@ -1,4 +1,4 @@
-"""fsck and flatten on the real kernel: its own status, and its own bytes."""
+"""fsck, flatten, diff, export and import on the real kernel: its own status, its own bytes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from statemachine.observed import SnapshotStatus
+from tests.kernel.cli import Cli
 from tests.kernel.host import MIB, Host, digest, tool
 
 pytestmark = pytest.mark.kernel
@@ -148,3 +149,84 @@ def test_a_live_disk_beside_a_running_reconciler_and_a_writer(host: Host) -> Non
     host.until_settled("sb-1", "snapshotted")
     host.cli("remove", "sb-1", "--wait")
     host.assert_nothing_left()
+
+
+def test_a_paused_disk_is_carried_to_another_root(host: Host) -> None:
+    device = host.live("sb-1", host.make_ext4("sb-1.ext4", size=SIZE))
+    with host.mounted(device) as at:
+        (at / "data").write_bytes(os.urandom(3 * MIB + 12345))
+    shown = digest(device)
+    host.cli("pause", "sb-1", "--wait")
+    delta, base = host.folder / "sb-1.delta", host.folder / "there.ext4"
+    host.cli("export", "sb-1", "--delta", delta)
+    tool("cp", "--sparse=always", host.folder / "sb-1.ext4", base)
+    host.cli("remove", "sb-1", "--wait")
+    host.assert_nothing_left()
+
+    there = Cli(host.folder / "other-root", host.prefix)
+    there("import", "sb-9", "--delta", delta, "--base", base)
+    found = there("fsck", "sb-9", "-o", "json").json
+    there("restore", "sb-9", "--wait")
+    assert shown == digest(host.device("sb-9"))
+    usage = found["usage"]
+    now = status(host, host.device("sb-9"))
+    assert (usage["used_bytes"], usage["metadata_bytes"]) == (
+        now.used.to_bytes().count,
+        now.metadata.to_bytes().count,
+    )
+    with host.mounted(host.device("sb-9")) as at:
+        assert (at / "data").stat().st_size == 3 * MIB + 12345
+        (at / "more").write_bytes(os.urandom(MIB))
+    tool("e2fsck", "-fn", host.device("sb-9"))
+    there("replay", "--verify")
+    there("remove", "sb-9", "--wait")
+    host.assert_nothing_in_kernel()
+
+
+def test_diff_tells_what_was_written_to_a_live_disk(host: Host) -> None:
+    base = host.make_file("base", SIZE)
+    device = host.live("sb-1", base)
+    other = host.live("sb-2", base)
+    for path, places in ((device, (0, 5, 6, SIZE // CHUNK - 1)), (other, (5, 9))):
+        with path.open("r+b", buffering=0) as file:
+            for place in places:
+                file.seek(place * CHUNK)
+                file.write(b"written")
+    for words, expected in (
+        (("sb-1",), [(0, 1), (5, 2), (SIZE // CHUNK - 1, 1)]),
+        (("sb-1", "sb-2"), [(0, 1), (6, 1), (9, 1), (SIZE // CHUNK - 1, 1)]),
+    ):
+        found = host.cli("diff", *words, "-o", "json").json["ranges"]
+        assert expected == [(e["offset"] // CHUNK, e["length"] // CHUNK) for e in found]
+    host.assert_proved()
+
+
+def test_diff_names_the_files_of_a_live_mounted_disk(host: Host) -> None:
+    device = host.live("sb-1", host.make_ext4(size=SIZE))
+    with host.mounted(device) as at:
+        (at / "folder").mkdir()
+        (at / "folder" / "file").write_bytes(os.urandom(100_000))
+        tool("sync", "-f", at)
+        found = host.cli("diff", "sb-1", "--files", "-o", "json").json
+    named = {each["path"]: each["bytes"] for each in found["files"]}
+    assert named["/folder/file"] >= 100_000
+
+
+@pytest.mark.parametrize("chunk", ["16KiB", "64KiB"])
+def test_chunks_of_other_sizes(host: Host, chunk: str) -> None:
+    base = host.make_file("base", SIZE + 512)
+    with base.open("r+b") as file:
+        file.write(os.urandom(SIZE + 512))
+    device = host.live("sb-1", base, "--chunk-size", chunk)
+    scatter(device, 9)
+    image = host.folder / "flat.img"
+    host.cli("flatten", "sb-1", image)
+    shown = digest(device)
+    assert shown == digest(image)
+    host.cli("pause", "sb-1", "--wait")
+    assert host.cli("fsck", "sb-1", "-o", "json").json["sound"]
+    delta = host.folder / "sb-1.delta"
+    host.cli("export", "sb-1", "--delta", delta)
+    host.cli("import", "sb-2", "--delta", delta, "--base", base)
+    host.cli("restore", "sb-2", "--wait")
+    assert shown == digest(host.device("sb-2"))

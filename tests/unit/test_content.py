@@ -129,19 +129,44 @@ def test_a_store_that_nobody_has_written_to_has_no_changes(tmp_path: Path) -> No
         assert changes.read_changes(descriptor, disk=Bytes(SIZE)).chunks == 0
 
 
-def test_a_base_that_can_be_shared_is_shared_and_zeros_become_holes(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def share(target: int, _request: int, source: int) -> None:
-        os.sendfile(target, source, 0, SIZE)
+class Sharing:
+    """Stands in for a file system that shares blocks, and counts what is shared."""
 
-    monkeypatch.setattr(ioctl, "call", share)
+    def __init__(self, *, parts: bool = True) -> None:
+        self.parts = parts
+        self.shared: list[Span] = []
+        self.refused = 0
+
+    def __call__(self, target: int, request: int, given: int | bytearray) -> None:
+        """Do what FICLONE and FICLONERANGE do."""
+        if isinstance(given, int):
+            assert request == ioctl.FICLONE
+            os.sendfile(target, given, 0, SIZE)
+            return
+        assert request == ioctl.FICLONERANGE
+        if not self.parts:
+            self.refused += 1
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        source, start, length, at = ioctl.FILE_CLONE_RANGE.unpack(given)
+        os.pwrite(target, os.pread(source, length, start), at)
+        self.shared.append(Span(at, at + length))
+
+
+@pytest.mark.parametrize("parts", [True, False])
+def test_a_base_that_can_be_shared_is_shared_and_zeros_become_holes(
+    monkeypatch: pytest.MonkeyPatch, *, parts: bool
+) -> None:
+    sharing = Sharing(parts=parts)
+    monkeypatch.setattr(ioctl, "call", sharing)
     base = base_of({1: b"kept", 2: b"overwritten", 3: b"zeroed"})
     written = {2: b"new", 3: b"", 9: b"more"}
     with image(base, written) as (folder, disk), (folder / "flat").open("w+b") as target:
         told: list[tuple[int, int]] = []
         method = flat.write(disk, target.fileno(), lambda done, all_: told.append((done, all_)))
         assert method is CloneMethod.REFLINK
+        written_blocks = [Span(2 * CHUNK, 3 * CHUNK), Span(9 * CHUNK, 10 * CHUNK)]
+        assert sharing.shared == (written_blocks if parts else [])
+        assert sharing.refused == (0 if parts else 1), "it is not tried again and again"
         assert told[-1] == (3 * CHUNK, 3 * CHUNK)
         assert (folder / "flat").read_bytes() == overlaid(base, written)
         assert Span(3 * CHUNK, 4 * CHUNK) not in [
@@ -152,13 +177,10 @@ def test_a_base_that_can_be_shared_is_shared_and_zeros_become_holes(
 
 
 def test_where_no_hole_can_be_punched_zeros_are_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    def share(target: int, _request: int, source: int) -> None:
-        os.sendfile(target, source, 0, SIZE)
-
     def no_holes(_descriptor: int, _start: int, _length: int) -> None:
         raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
 
-    monkeypatch.setattr(ioctl, "call", share)
+    monkeypatch.setattr(ioctl, "call", Sharing())
     monkeypatch.setattr(ioctl, "punch_hole", no_holes)
     base = base_of({3: b"zeroed"})
     with image(base, {3: b""}) as (folder, disk), (folder / "flat").open("w+b") as target:
