@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -16,10 +17,14 @@ from reconciler.outcome import is_gone
 from reconciler.protect import Freeze, Grow, NoteLevel, Protection, Thaw
 from reconciler.requester import this_process
 from reconciler.specs import read
+from reconciler.store import files
 from statemachine import projection
+from statemachine.errors import ByreError
 from statemachine.events import Event, NewEvent, encode
 from statemachine.history import iso
+from statemachine.observed import SnapshotStatus
 from statemachine.projection import Failure, Record
+from statemachine.spec import DriverChoice
 
 
 @click.command("plan", epilog=options.epilog("byre plan", "byre plan -f disks.toml -o json"))
@@ -181,6 +186,7 @@ def _explained(byre: Byre, record: Record) -> dict[str, Any]:
             "open_count": dm.open_count if dm else None,
             "suspended": dm.suspended if dm else None,
         },
+        "usage": _usage(record, dm.status if dm else None),
         "frozen": record.frozen.message if record.frozen else None,
         "in_flight": record.in_flight.trigger.value if record.in_flight else None,
         "blocker": (failure.message if failure else None)
@@ -192,6 +198,26 @@ def _explained(byre: Byre, record: Record) -> dict[str, Any]:
         "in_use": _in_use(record, failure) if failure and is_in_use else None,
         "attempts": record.attempts,
         "next_retry_at": iso(failure.retry_at) if failure and failure.retry_at else None,
+    }
+
+
+def _usage(record: Record, status: SnapshotStatus | None) -> dict[str, Any] | None:
+    """How full the exception store is: by the kernel of a live disk, by its file of another."""
+    if record.cow is None or record.driver != DriverChoice.DM_SNAPSHOT:
+        return None
+    if status is None:
+        try:
+            status = files.usage(Path(record.cow_path))
+        except (ByreError, OSError):
+            return None  # `byre fsck` says what is wrong with it
+    used, total = status.used.to_bytes().count, status.total.to_bytes().count
+    metadata = status.metadata.to_bytes().count
+    return {
+        "used_bytes": used,
+        "capacity_bytes": total,
+        "metadata_bytes": metadata,
+        "fill": used / max(1, total),
+        "dirty": max(0, used - metadata) / max(1, record.base.size.count),
     }
 
 

@@ -53,6 +53,32 @@ def test_a_sound_disk_says_how_full_and_how_dirty_it_is(yard: Yard) -> None:
     )
 
 
+def test_explain_tells_how_full_a_paused_disk_is_too(yard: Yard) -> None:
+    cow = yard.paused("sb-1", store(CHANGES, chunks=10))
+    usage = yard.byre("explain", "sb-1", "-o", "json").json["usage"]
+    assert usage == {
+        "used_bytes": 5 * CHUNK,
+        "capacity_bytes": 10 * CHUNK,
+        "metadata_bytes": 2 * CHUNK,
+        "fill": 0.5,
+        "dirty": 3 / 256,
+    }
+    cow.write_bytes(b"no store")
+    assert yard.byre("explain", "sb-1", "-o", "json").json["usage"] is None
+
+
+def test_explain_tells_of_a_live_disk_what_the_kernel_says(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world = World(folder, monkeypatch, capsys)
+    world.create("sb-1")
+    world.kernel.write(Path("/dev/mapper/byre-sb-1"), 0, b"written")
+    usage = world.byre("explain", "sb-1", "-o", "json").json["usage"]
+    assert (usage["used_bytes"], usage["metadata_bytes"]) == (3 * CHUNK, 2 * CHUNK)
+    world.create("sb-2", "--driver", "clone")
+    assert world.byre("explain", "sb-2", "-o", "json").json["usage"] is None
+
+
 def test_each_problem_has_its_offset_and_the_code_is_1(yard: Yard) -> None:
     cow = yard.paused("sb-1", store(CHANGES, chunks=10))
     raw = bytearray(cow.read_bytes())
