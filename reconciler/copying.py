@@ -100,7 +100,6 @@ def flatten(
                 lambda done, total: tell(COPYING, done, total),
                 room=lambda needed: opener.refuse_without_room(target.parent, needed),
             )
-            os.fsync(image)
             source.check_unmoved()
             sha256 = ""
             if with_digest:

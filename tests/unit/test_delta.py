@@ -9,6 +9,7 @@ import struct
 import zlib
 from pathlib import Path
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -232,6 +233,14 @@ def test_no_byte_of_it_can_change(at: int, change: int) -> None:
     raw[at % len(raw)] ^= change
     with pytest.raises(DeltaDamaged):
         read(bytes(raw))
+
+
+def test_the_digest_of_the_whole_covers_what_nothing_else_does() -> None:
+    """A name in the header is held against nothing, and the digest itself only against itself."""
+    raw = stream(*BLOCKS, header=attrs.evolve(HEADER, disk="sb-1"))
+    for changed in (raw.replace(b"sb-1", b"sb-2"), raw[:-1] + bytes([raw[-1] ^ 1])):
+        with pytest.raises(DeltaDamaged, match="the digest of the whole is another"):
+            read(changed)
 
 
 @given(st.binary(max_size=200))

@@ -331,3 +331,27 @@ class TestLive:
             flatten(stage.byre, "sb-1", folder / "x.img")
         assert cow.exists()
         assert "dm_suspend" not in {call.name for call in stage.kernel.trace}
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_an_image_is_on_disk_before_it_has_its_name_and_the_name_is_too(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch, *, force: bool
+) -> None:
+    calls: list[str] = []
+
+    def noted(name: str) -> None:
+        real = getattr(os, name)
+
+        def call(*given: object, **named: object) -> object:
+            calls.append(name)
+            return real(*given, **named)
+
+        monkeypatch.setattr(os, name, call)
+
+    for each in ("fsync", "link", "rename"):
+        noted(each)
+    words = ["--force"] if force else []
+    yard.byre("flatten", "sb-1", yard.folder / "x.img", "--no-digest", *words)
+    names = ["link", "rename"] if force else ["link"]
+    at = calls.index("link")
+    assert calls[at - 1 : at + len(names) + 1] == ["fsync", *names, "fsync"]
