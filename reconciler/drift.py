@@ -8,7 +8,7 @@ from __future__ import annotations
 import attrs
 
 from reconciler.drivers.port import Appraisal, Shape
-from statemachine.machine import LIVE, State, Trigger, is_met
+from statemachine.machine import LIVE, State, Trigger, is_met, next_trigger
 from statemachine.projection import Record
 
 
@@ -51,8 +51,9 @@ def is_behind(record: Record, seen: Appraisal) -> bool:
 def _of_live(record: Record, seen: Appraisal) -> Drift | None:
     if seen.shape is not Shape.LIVE:
         return _drift(Trigger.LOSE, f"{record.device or record.device_name} is gone")
-    # What a removal or a pause takes away anyway is not put right before it.
-    if seen.defects and is_met(record.state, record.desired):
+    # What a removal or a pause takes away anyway is not put right before it. A disk that cannot get
+    # to what is desired (it was wanted attached, and went live before) stays, and stays whole.
+    if seen.defects and next_trigger(record.state, record.desired) is None:
         return Drift(trigger=Trigger.REPAIR, differences=seen.defects)
     return None
 

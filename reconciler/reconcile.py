@@ -10,6 +10,7 @@ root; its caller holds that. May be imported by daemon, by the API and by cli.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 from collections.abc import Callable
@@ -257,6 +258,12 @@ class Reconciler:
         held = busy.look(self.kernel, view.record, view.observed, move.trigger)
         return None if held is None else busy.error_of(held)
 
+    def _flush_ahead(self, view: View, move: plan.Move, blocker: ActionError) -> None:
+        """Have a disk that is waited for written out meanwhile: its user's last close is short."""
+        if move.trigger is Trigger.PAUSE and blocker.kind == busy.KIND and view.observed.dm:
+            with contextlib.suppress(ActionError):  # it is a help, and no more
+                self.kernel.flush_ahead(view.observed.dm.uuid)
+
     def _held_by(self, view: View, move: plan.Move) -> Settled | None:
         """Wait on while the disk is in use; None at once when its last holder has let go.
 
@@ -282,6 +289,7 @@ class Reconciler:
             self._unready(choice, move) or self._no_room(view, move) or self._blocker(view, move)
         )
         if blocker is not None:
+            self._flush_ahead(view, move, blocker)
             failed = Failed(action="", error=blocker, undone=(), not_undone=())
             return self._fail(view, move, failed)
         folders = self._folders_of(view.record, move)

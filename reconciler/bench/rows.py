@@ -10,7 +10,18 @@ from typing import Final
 
 import attrs
 
-from reconciler.bench import appends, crowd, life, programs, simulated, start, traced
+from reconciler.bench import (
+    appends,
+    crowd,
+    diskio,
+    flush,
+    life,
+    programs,
+    simulated,
+    start,
+    traced,
+    udevwork,
+)
 from reconciler.bench.plan import Plan
 from reconciler.bench.results import Measured
 from reconciler.bench.yard import Yard
@@ -52,6 +63,11 @@ ROWS: Final[dict[str, Row]] = {
         title="system calls of the reconciler for one disk",
         measure=traced.measure,
         programs=("strace",),
+    ),
+    "udev": Row(title="what udev does for one disk", measure=udevwork.measure, programs=_EXEC),
+    "flush": Row(title="much written, then paused", measure=flush.measure),
+    "io": Row(
+        title="reading and writing a live disk, by fio", measure=diskio.measure, programs=("fio",)
     ),
     "appends": Row(
         title="durable appends by many writers", measure=appends.measure, needs_devices=False

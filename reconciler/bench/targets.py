@@ -60,6 +60,9 @@ TARGETS: Final[dict[str, tuple[Target, ...]]] = {
     ),
     "idle": (Target(key="cpu", words="{} % of one core", bound=0.3), _NO_BYTES),
     "calls": (Target(key="processes", words="{} programs started a disk", bound=0),),
+    "udev": (),  # what is measured here is udev
+    "flush": (),  # the time is the disk's; what a flush ahead moves is seen by comparing
+    "io": (),  # what IO costs is the kernel's and the disk's; byre has no hand in it
     "appends": (Target(key="share", words="{} % of the bare loop", bound=25, at_least=True),),
     "sim": (
         Target(key="transition", words="{} ms of CPU a transition", bound=1),

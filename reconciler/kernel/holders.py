@@ -16,7 +16,7 @@ import contextlib
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -36,6 +36,8 @@ class HolderFinder:
 
     proc: Path
     sys: Path
+    own: Callable[[], Collection[int]] = tuple
+    """This process's descriptors that are no use of a device: of flushes that are going on."""
 
     def find(self, device: DeviceNumber) -> tuple[Holder, ...]:
         """Return who has the device open, at most 64, each once."""
@@ -83,7 +85,9 @@ class HolderFinder:
     def _processes(self, number: int) -> Iterator[Holder]:
         for pid in self._pids():
             folder = self.proc / pid / "fd"
-            if any(_is_device(folder / name, number) for name in _names(folder)):
+            own = {str(each) for each in self.own()} if int(pid) == os.getpid() else set()
+            names = (name for name in _names(folder) if name not in own)
+            if any(_is_device(folder / name, number) for name in names):
                 name = _read(self.proc / pid / "comm").strip() or "?"
                 yield Holder(kind="process", name=name, pid=int(pid))
 

@@ -23,6 +23,7 @@ from reconciler.kernel import clone, files, links, safepath
 from reconciler.kernel.able import NO_DEVICE_MAPPER, Abilities
 from reconciler.kernel.dm import DeviceMapper
 from reconciler.kernel.dmstruct import Flag, Reply
+from reconciler.kernel.flushing import Flushes
 from reconciler.kernel.holders import HolderFinder
 from reconciler.kernel.ioctl import failing, refuse
 from reconciler.kernel.loopdev import LoopDevices
@@ -61,7 +62,8 @@ class LinuxKernel(Kernel):
         self._loops = LoopDevices(dev=dev, sys=sys)
         self._dm = DeviceMapper(control=dev / "mapper" / "control")
         self._able = Abilities(self._dm, self._loops, dev=dev, proc=proc)
-        self._holders = HolderFinder(proc=proc, sys=sys)
+        self._flushes = Flushes(self._dm, dev)
+        self._holders = HolderFinder(proc=proc, sys=sys, own=self._flushes.descriptors)
         self._boot_id = ""
         self._capabilities: tuple[float, Capabilities | None] = (0.0, None)
 
@@ -311,6 +313,11 @@ class LinuxKernel(Kernel):
                     return False
                 raise
         return True
+
+    def flush_ahead(self, uuid: str) -> bool:
+        """Begin to write what the page cache holds for a device in use, and return at once."""
+        with failing(f"flush dm device {uuid}"):
+            return self._flushes.start(uuid)
 
     # --- nodes, links, folders ---------------------------------------------------------------
 

@@ -275,6 +275,14 @@ class Kernel(Protocol):
         In use: TransientError with errno EBUSY. Never deferred, never forced.
         """
 
+    def flush_ahead(self, uuid: str) -> bool:
+        """Begin to write what the page cache holds for a device in use, and return at once.
+
+        What its user wrote without O_DIRECT is written at the last close otherwise, and that close
+        then takes long. Ends by itself, after 300 s at the latest. False when nothing was begun:
+        there is no such device, it is suspended, or enough is going on.
+        """
+
     # --- nodes, links, folders ---------------------------------------------------------------
 
     def ensure_node(self, device: DeviceNumber, path: Path) -> bool:

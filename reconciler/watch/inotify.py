@@ -10,6 +10,8 @@ The only module that imports pyinotify, 0.9.6 from 2015, which has habits of its
 - It decodes names as UTF-8 and throws away all that it read with a name that is not: that
   becomes a `lost` notice, like an overflow of the kernel's queue.
 - Its errors carry the errno in the text only: here they are OSErrors again.
+- For each instance it looks the C library up by its name, for which Python starts `ldconfig`: 4 ms,
+  and a program started for each `--wait`. Here it does not look.
 
 What this module does not do: no thread, no hints, no looking after folders that come and go.
 May be imported by `reconciler.watch` only. Needs no privilege but reading the folder.
@@ -22,6 +24,7 @@ import enum
 import functools
 import os
 import select
+import types
 import warnings
 from pathlib import Path
 
@@ -36,6 +39,9 @@ with warnings.catch_warnings():
     import pyinotify
 
 pyinotify.log.disabled = True
+# Its own `ctypes`, which finds no library by name: it then takes the one that Python runs on.
+pyinotify.ctypes = types.SimpleNamespace(**vars(ctypes))
+pyinotify.ctypes.util = types.SimpleNamespace(find_library=lambda _name: None)
 
 
 class _Binding(pyinotify._CtypesLibcINotifyWrapper):  # type: ignore[misc]  # noqa: SLF001 - see above

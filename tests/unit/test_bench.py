@@ -10,7 +10,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from reconciler.bench import page, plots, programs, rows, runner, traced
+from reconciler.bench import fio, kerneltrace, page, plots, programs, rows, runner, traced
 from reconciler.bench.machine import describe
 from reconciler.bench.plan import Plan
 from reconciler.bench.results import (
@@ -280,3 +280,48 @@ def test_who_never_rests_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     used = itertools.count()
     with pytest.raises(BenchFailed, match="did not come to rest within"):
         until_quiet(lambda: float(next(used)), quiet_s=0.05)
+
+
+# --- fio, and the kernel's trace -----------------------------------------------------------------
+
+
+def test_the_rate_of_a_job_is_read_from_what_fio_printed() -> None:
+    printed = json.dumps(
+        {"jobs": [{"read": {"iops": 0, "bw_bytes": 0}, "write": {"iops": 80.5, "bw_bytes": 4e6}}]}
+    )
+    job = fio.Job(title="a job", rw="randwrite", block_bytes=4096, is_random=True)
+    in_order = attrs.evolve(job, rw="write", is_random=False)
+    assert fio.rate(job, printed) == 80.5
+    assert fio.rate(in_order, f"fio: a word\n{printed}") == 4.0
+    assert (job.unit, in_order.unit) == ("IOPS", "MB/s")
+
+
+@pytest.mark.parametrize("printed", ["", "fio: no such device", "{}", '{"jobs": []}', "[1]"])
+def test_what_fio_never_prints_is_refused(printed: str) -> None:
+    job = fio.Job(title="a job", rw="read", block_bytes=4096, is_random=False)
+    with pytest.raises(BenchFailed, match="cannot be read"):
+        fio.rate(job, printed)
+
+
+def test_a_trace_of_the_kernel_is_read() -> None:
+    found = kerneltrace.parse(
+        """# tracer: nop
+           sh-412   [000] .....  7.1: sched_process_exec: filename=/usr/sbin/dmsetup pid=412 old=412
+ (udev-worker)-93   [001] .....  7.2: block_bio_queue: 7,3 RA 0 + 8 [(udev-worker)]
+          fio-420   [000] .....  7.3: block_bio_queue: 253,0 WS 8192 + 256 [fio]
+  kworker/u4:1-9    [001] .....  7.4: sched_wakeup: comm=fio pid=420"""
+    )
+    assert found.programs == ("/usr/sbin/dmsetup",)
+    assert [(bio.device, bio.is_read, bio.sectors, bio.task) for bio in found.bios] == [
+        ((7, 3), True, 8, "(udev-worker)"),
+        ((253, 0), False, 256, "fio"),
+    ]
+
+
+def test_where_the_kernel_cannot_be_traced_it_is_said_what_to_do(tmp_path: Path) -> None:
+    with (
+        pytest.raises(BenchFailed, match="cannot trace") as raised,
+        kerneltrace.tracing(tmp_path / "none"),
+    ):
+        pass
+    assert "mount -t tracefs" in raised.value.hint

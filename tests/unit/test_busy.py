@@ -64,6 +64,16 @@ def look_for(stage: Stage, seconds: float) -> None:
         stage.clock.advance_s(min(again_s, left_s))
 
 
+@pytest.mark.parametrize(("trigger", "times"), [(Trigger.PAUSE, 1), (Trigger.REMOVE, 0)])
+def test_what_is_to_be_paused_is_written_out_while_it_is_waited_for_and_once(
+    stage: Stage, trigger: Trigger, times: int
+) -> None:
+    held(stage, QEMU, trigger=trigger)
+    look_for(stage, 20.0)
+    calls = [call.name for call in stage.kernel.trace]
+    assert calls.count("flush_ahead") == times
+
+
 @pytest.mark.parametrize("trigger", [Trigger.PAUSE, Trigger.REMOVE])
 def test_waiting_writes_nothing_and_touches_nothing(stage: Stage, trigger: Trigger) -> None:
     held(stage, QEMU, MOUNT, trigger=trigger, timeout_s=3600)

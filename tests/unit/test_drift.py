@@ -67,6 +67,8 @@ def test_a_defect_is_repaired_only_where_the_disk_is_to_stay(record: Record) -> 
     assert judged(record, seen) is REPAIR
     leaving = {**record.spec, "state": Desired.PAUSED.value}
     assert judged(attrs.evolve(record, spec=leaving), seen) is None
+    stuck = {**record.spec, "state": Desired.ATTACHED.value}  # no way leads back
+    assert judged(attrs.evolve(record, spec=stuck), seen) is REPAIR
 
 
 def test_a_leftover_is_cleared_only_where_the_disk_is_to_stay_paused(record: Record) -> None:

@@ -22,7 +22,7 @@ from reconciler.kernel.sim.faults import Call, Faults
 from reconciler.kernel.sim.files import os_error
 from reconciler.kernel.sim.host import NO_DEVICE, Host, why_not
 from reconciler.kernel.sim.loops import LoopDevice, check_same
-from reconciler.kernel.sim.steps import change, question
+from reconciler.kernel.sim.step import change, question
 from reconciler.kernel.sim.users import UserSide
 from statemachine.errors import ForeignDevice, IdentityMismatch
 from statemachine.names import UUID_PREFIX
@@ -336,6 +336,12 @@ class SimKernel(UserSide, Kernel):
             raise refused(f"dm device {name} has the UUID {device.uuid!r}, not {uuid!r}")
         self.host.remove_dm(device)
         return True
+
+    @question
+    def flush_ahead(self, uuid: str) -> bool:
+        """Have nothing to do: there is no page cache above a device here."""
+        del uuid
+        return False
 
     # --- nodes, links, folders ---------------------------------------------------------------
 
