@@ -7,6 +7,7 @@ coverage := justfile_directory() / ".cache/coverage"
 export COVERAGE_FILE := coverage / ".coverage"
 out := justfile_directory() / ".cache/vm/out"
 bench := justfile_directory() / ".cache/vm/bench"
+bench_disk := "-drive 'file=" + bench + "/disk.img,format=raw,if=none,id=disk,cache=none' -device virtio-blk-pci,drive=disk"
 vm := "python -m tests.kernel.vm"
 
 # List the recipes
@@ -67,7 +68,9 @@ fuzz SECONDS="60" *TARGETS:
 # Measure what docs/explanation/performance.md tells: devices in the VM, the rest on this host
 bench *ARGS:
     rm -rf "{{bench}}" && mkdir -p "{{bench}}"
-    {{vm}} --timeout 7200 --out "{{bench}}" -- sh tests/kernel/bench.sh "$@"
+    truncate -s 16G "{{bench}}/disk.img"
+    {{vm}} --timeout 14400 --out "{{bench}}" --opt="{{bench_disk}}" -- sh tests/kernel/bench.sh "$@"
+    rm "{{bench}}/disk.img"
     byre bench appends sim get --where "on the host" "$@" --with "{{bench}}/vm.json" \
         --plots docs/explanation/performance -o json >"{{bench}}/both.json"
     cp "{{bench}}/both.json" docs/explanation/performance.json

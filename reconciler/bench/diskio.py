@@ -30,7 +30,6 @@ _KIB: Final = 1024
 _MIB: Final = 1024 * _KIB
 _ROUNDS_SHARE: Final = 7
 """A round of all jobs takes minutes; a row with 20 rounds gets 2 of them."""
-_DROP_CACHES: Final = Path("/proc/sys/vm/drop_caches")
 _LARGE, _SMALL = 128 * _KIB, 4 * _KIB
 
 IN_ORDER: Final = (
@@ -139,10 +138,16 @@ class _Bench:
         self._client.remove(name)
 
     def run(self, job: Job, target: Path, *, total: int, seed: int) -> float:
-        """Run one job with cold caches."""
-        _forget_caches()
+        """Run one job with nothing of the disk in the page cache."""
+        for path in (self._base, *self._own_files()):
+            _forget(path)
         direct = fio.can_be_direct(target)
         return fio.run(job, target, size=self._size, total=total, direct=direct, seed=seed)
+
+    def _own_files(self) -> Iterator[Path]:
+        """Yield what the disks of now are stored in."""
+        yield from self._yard.folder.glob("*.bare")
+        yield from self._client.byre.root.cows.glob("*")
 
     def notes(self, contestants: list[Contestant]) -> tuple[str, ...]:
         """Return what a reader must know."""
@@ -150,7 +155,7 @@ class _Bench:
         words = (
             f"disks of {self._size // _MIB} MiB; in order by {_LARGE // _KIB} KiB, at random by "
             f"{_SMALL // _KIB} KiB, {fio.DEPTH} requests at once, past the asker's page cache, "
-            "synced 16 times on the way; caches dropped before each job"
+            "synced 16 times on the way; nothing of the disk in the page cache before each job"
         )
         names = "a size is of dm-snapshot's chunks; the plain file is a clone without a loop"
         if not left_out:
@@ -172,7 +177,11 @@ def _base(yard: Yard, size: int) -> Path:
     return path
 
 
-def _forget_caches() -> None:
-    """Have everything written and the page cache emptied, so that a read comes from the disk."""
-    os.sync()
-    _DROP_CACHES.write_text("3", encoding="ascii")
+def _forget(path: Path) -> None:
+    """Have a file written out and dropped from the page cache, so that it is read from the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(descriptor)
