@@ -31,6 +31,13 @@ def written_bytes(device: Path) -> int:
     return int(Path("/sys/block", device.resolve().name, "stat").read_text().split()[6]) * 512
 
 
+def pids_in_use(host: Host) -> set[int | None]:
+    """Return who has the disk open, byre too."""
+    device = host.kernel.dm(host.device("sb-1").name)
+    assert device is not None
+    return {holder.pid for holder in host.kernel.holders(device.device)}
+
+
 def dirtied(host: Host, *words: object) -> tuple[Path, int]:
     """Give a live disk that was written to and not closed: its device and the descriptor."""
     device = host.live("sb-1", host.make_file("base", 32 * MIB), *words)
@@ -56,14 +63,15 @@ def test_a_disk_that_shall_be_paused_is_written_out_while_it_is_in_use(host: Hos
     assert whole == digest(device)
 
 
-def test_a_running_reconciler_is_no_holder_of_what_it_writes_out(host: Host) -> None:
+def test_a_running_reconciler_writes_it_out_and_lets_go_by_itself(host: Host) -> None:
     device, descriptor = dirtied(host)
     daemon = host.cli.daemon()
     try:
         host.cli("pause", "sb-1")
         until(lambda: written_bytes(device) >= WRITTEN, "it is all written", timeout_s=60)
-        holders = host.cli("explain", "sb-1", "-o", "json").json["holders"]
-        assert [f"(pid {os.getpid()})" in holder for holder in holders] == [True]
+        until(lambda: pids_in_use(host) == {os.getpid()}, "byre let go of it", timeout_s=60)
+        [failed] = [each for each in host.history("sb-1") if each.type == "transition.failed"]
+        assert [f"(pid {os.getpid()})" in each for each in failed.data["holders"]] == [True]
     finally:
         os.close(descriptor)
     host.until_settled("sb-1", "paused", timeout_s=60)
