@@ -154,6 +154,7 @@ CLOCKS: Final[dict[str, str]] = {
     "reconciler/bench/stopwatch.py": "is what the bench measures with",
     "reconciler/demo.py": "measures what it shows, and waits for a healing as a user would",
     "reconciler/cli/demonstrating.py": "tells how long the demo took",
+    "reconciler/kernel/flushing.py": "ends a flush that takes too long, in a thread of its own",
     "reconciler/kernel/dm.py": "waits some ms for udev to let go, inside of one call of the port",
     "reconciler/kernel/loopdev.py": "waits some ms for another process, inside of one call",
     "reconciler/kernel/loopinfo.py": "waits some ms for dirty pages, inside of one call",

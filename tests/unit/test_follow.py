@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -201,3 +202,12 @@ def test_closing_twice_is_harmless(path: Path) -> None:
     follower = LogFollower(path)
     follower.close()
     follower.close()
+
+
+def test_to_follow_a_log_starts_no_program(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def started(*words: object, **_: object) -> None:
+        raise AssertionError(f"{words} was started")
+
+    monkeypatch.setattr(subprocess, "Popen", started)
+    with LogFollower(path, use_inotify=True) as follower:
+        assert not follower.wait(0.0)

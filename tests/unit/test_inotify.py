@@ -377,11 +377,3 @@ def test_a_place_is_an_absolute_path() -> None:
 def test_a_missing_place_is_found_within_a_bound() -> None:
     assert folders.MISSING_RECHECK_S < folders.PRESENT_RECHECK_S
     assert folders.MISSING_RECHECK_S < GIVE_UP_S
-
-
-def test_an_instance_starts_no_program(monkeypatch: pytest.MonkeyPatch) -> None:
-    def started(*words: object, **_: object) -> None:
-        raise AssertionError(f"{words} was started")
-
-    monkeypatch.setattr(subprocess, "Popen", started)
-    Inotify().close()
