@@ -61,7 +61,9 @@ def test_a_life_keeps_every_byte_and_a_full_rewrite_never_overflows(host: Host, 
     host.cli("pause", "sb-1", "--wait")
     report = check(cow, disk=Bytes(ODD_BYTES))
     assert (report.findings, report.exceptions) == ((), -(-ODD_BYTES // chunk))
+    tool("udevadm", "settle")
     host.cli("restore", "sb-1", "--wait")
+    tool("udevadm", "settle")
     assert whole == digest(device)
     host.cli("create", "sb-1", "--base", base, "--chunk-size", "128KiB", expect=4)
     host.cli("remove", "sb-1", "--wait")
@@ -82,7 +84,9 @@ def test_a_disk_of_a_lost_log_is_adopted_with_its_chunks(host: Host, chunk: int)
     assert lives == host.kernel_side()["dm lives"]
     assert host.record("sb-1").wanted.chunk_size == Bytes(chunk)
     host.cli("pause", "sb-1", "--wait")
+    tool("udevadm", "settle")
     host.cli("restore", "sb-1", "--wait")
+    tool("udevadm", "settle")
     with host.mounted(device) as at:
         assert (at / "note").read_text() == "kept"
     host.cli("remove", "sb-1", "--wait")

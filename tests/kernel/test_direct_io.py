@@ -60,7 +60,9 @@ def test_a_disk_with_it_lives_and_leaves_next_to_nothing_in_the_page_cache(on_ex
     assert cached_bytes(cow) < WRITTEN // 4
     whole = digest(device)
     on_ext4.cli("pause", "sb-1", "--wait")
+    tool("udevadm", "settle")
     on_ext4.cli("restore", "sb-1", "--wait")
+    tool("udevadm", "settle")
     assert cow_loop(on_ext4).direct_io
     assert whole == digest(device)
     on_ext4.cli("remove", "sb-1", "--wait")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.kernel.cli import until
-from tests.kernel.host import MIB, Host, digest
+from tests.kernel.host import MIB, Host, digest, tool
 
 pytestmark = pytest.mark.kernel
 
@@ -59,13 +59,15 @@ def test_a_disk_that_shall_be_paused_is_written_out_while_it_is_in_use(host: Hos
         os.close(descriptor)
     host.cli("pause", "sb-1", "--wait")
     host.assert_nothing_in_kernel()
+    tool("udevadm", "settle")
     host.cli("restore", "sb-1", "--wait")
+    tool("udevadm", "settle")
     assert whole == digest(device)
 
 
 def test_a_running_reconciler_writes_it_out_and_lets_go_by_itself(host: Host) -> None:
+    daemon = host.cli.daemon()  # first: it is forked, and would have our descriptor as well
     device, descriptor = dirtied(host)
-    daemon = host.cli.daemon()
     try:
         host.cli("pause", "sb-1")
         until(lambda: written_bytes(device) >= WRITTEN, "it is all written", timeout_s=60)
