@@ -52,6 +52,12 @@ MEANINGS: Final[dict[str, dict[str, str]]] = {
         "differences": "what the kernel shows, in words",
         "cow_path": "where that file is",
     },
+    "LogRestored": {
+        "backup": "the file that was put in place",
+        "from_seq": "the newest event of that file",
+        "from_hash": "its hash",
+        "lost_hash": "its hash",
+    },
     "CowThresholdCrossed": {
         "percent": "the level",
         "used_bytes": "what is used of the exception store",

@@ -181,7 +181,8 @@ class Declarer:
                 return None
             return self._first(each, record)
         if spec.to_data() == record.spec:
-            return None
+            # Said again after an older log was put back, the same wish is a new one.
+            return self._event(record, spec, why="declared") if record.held else None
         self._refuse_new_ground(spec, record)
         # What is being done just now, or was begun before a crash, is finished first.
         state = record.in_flight.target if record.in_flight else record.state
@@ -250,6 +251,8 @@ class Declarer:
         record = self._known(name)
         desired = WANTS[trigger]
         if record.desired is desired and record.state is not State.REMOVED:
+            if record.held is not None:
+                return name, self._event(record, record.wanted, why="command")
             # Asked again for what was given up because the disk was in use: it is waited anew.
             return self._retried(name) if busy.has_given_up(record.failure) else (name, None)
         if is_met(record.state, desired) and record.desired is desired:
@@ -265,7 +268,9 @@ class Declarer:
 
     def _retried(self, name: str) -> tuple[str, NewEvent | None]:
         record = self._known(name)
-        was = "faulted" if record.fault else record.failure.consequence if record.failure else ""
+        was = "faulted" if record.fault else "held" if record.held else ""
+        if record.failure is not None:
+            was = was or record.failure.consequence
         if not was:
             return name, None
         payload = DiskRecovered(was=was, by=self._by)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import attrs
 
-from statemachine.errors import DeadlinePassed
+from reconciler import heldback
+from statemachine.errors import DeadlinePassed, RefusedError
 from statemachine.machine import LIVE, Desired, State, is_met
 from statemachine.projection import Record
 
@@ -71,6 +72,13 @@ def failed_for_good(record: Record) -> Waited | None:
         return Waited(
             record=record, exit_code=fault.exit_code, message=fault.message, hint=fault.hint
         )
+    if heldback.waits(record):
+        hint = (
+            "look with `byre explain`, then say again what it should be: `byre apply`, `pause`, "
+            "`restore`, `remove`; or `byre retry`, to go on with the old wish"
+        )
+        exit_code, message = RefusedError.exit_code, heldback.why(record)
+        return Waited(record=record, exit_code=exit_code, message=message, hint=hint)
     if failure is None or failure.consequence != "permanent":
         return None
     return Waited(

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import attrs
 
-from reconciler import drift
+from reconciler import drift, heldback
 from reconciler.actions import Action
 from reconciler.drivers.port import Appraisal, Shape, View
 from reconciler.protect import Protection, protect
 from statemachine.machine import (
+    LIVE,
     Desired,
     State,
     Trigger,
@@ -83,7 +84,7 @@ def decide(view: View) -> Step:
     if record.state is State.REMOVED:
         if record.desired is Desired.REMOVED:
             return Rest(why="it is removed")
-        return NextGeneration()
+        return Rest(why=heldback.why(record)) if record.held else NextGeneration()
     return _fault(view) or protect(view) or _drift(view) or _towards_desired(view)
 
 
@@ -101,7 +102,7 @@ def outlook(record: Record) -> tuple[Trigger, ...]:
 
 def _fault(view: View) -> Step | None:
     record, seen = view.record, view.seen
-    if record.desired is Desired.REMOVED:
+    if record.desired is Desired.REMOVED and record.held is None:
         return None
     if record.fault is not None:
         return Rest(why=f"it is faulted: {record.fault.message}")
@@ -128,7 +129,7 @@ def _drift(view: View) -> NoteDrift | None:
     record = view.record
     # A faulted disk gets here on its way to being removed; what it seems to be is not believed.
     found = None if view.seen.fault else drift.judge(record, view.seen)
-    if found is None:
+    if found is None or (found.trigger is Trigger.REPAIR and _is_spared(record)):
         return None
     return NoteDrift(
         trigger=found.trigger,
@@ -141,14 +142,21 @@ def _drift(view: View) -> NoteDrift | None:
 def _towards_desired(view: View) -> Step:
     record = view.record
     if is_met(record.state, record.desired):
-        if record.failure is not None:
+        if record.failure is not None and not _is_spared(record):
             return _move(view, Trigger.REPAIR, why="the last try failed, and all looks well now")
         frozen = f", and frozen: {record.frozen.message}" if record.frozen else ", as desired"
         return Rest(why=f"it is {record.state}{frozen}")
     trigger = next_trigger(record.state, record.desired)
     if trigger is None:
         return Rest(why=f"no way leads from {record.state} to {record.desired}")
+    if heldback.holds_back(record, trigger):
+        return Rest(why=heldback.why(record))
     return _move(view, trigger, why=f"it is {record.state}, {record.desired} is desired")
+
+
+def _is_spared(record: Record) -> bool:
+    """Tell whether a repair would take away what the log may only not know of any more."""
+    return record.held is not None and record.state not in LIVE
 
 
 def _resume(view: View, trigger: Trigger, seq: int) -> Move:

@@ -18,6 +18,7 @@ class ConditionType(enum.StrEnum):
 
     READY = "Ready"
     FAULTED = "Faulted"
+    HELD = "Held"
     FROZEN = "Frozen"
     RETRYING = "Retrying"
     BLOCKED = "Blocked"
@@ -49,6 +50,9 @@ def conditions(record: Record) -> tuple[Condition, ...]:
     if record.fault is not None:
         fault = record.fault
         found.append(_true(ConditionType.FAULTED, fault.kind, fault.message, fault.since))
+    if record.held is not None:
+        held = record.held
+        found.append(_true(ConditionType.HELD, "log-restored", held.message, held.since))
     if record.frozen is not None:
         frozen = record.frozen
         found.append(_true(ConditionType.FROZEN, frozen.cause, frozen.message, frozen.since))

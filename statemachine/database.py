@@ -1,6 +1,6 @@
 """Opening the log's SQLite file, its write lock, and SQLite's errors sorted into ours.
 
-May be imported by eventlog, writer, salvage, backup, proof and history only.
+May be imported by eventlog, writer, salvage, backup, putback, proof and history only.
 """
 
 from __future__ import annotations
@@ -110,6 +110,23 @@ def copy(log: Path, target: Path) -> None:
         # All pages in one step: between two, another process's commit would begin it anew.
         source.backup(made, pages=-1)
         made.execute("PRAGMA journal_mode = DELETE")
+
+
+@contextlib.contextmanager
+def exclusively(path: Path) -> Iterator[None]:
+    """Have a log to oneself, in one file without a WAL; nobody else has it open, or can open it.
+
+    Raises:
+        LogUnavailable: another process has it open; it is named.
+        LogDamaged: it is no log, or too ill for that; nobody can write to it, either.
+    """
+    with told_apart(path), contextlib.closing(connect(path, read_only=False)) as connection:
+        # In WAL mode every connection, readers too, holds a shared lock on the file for as long as
+        # it is open. Leaving that mode takes them all away (sqlite.org/wal.html).
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        connection.execute("PRAGMA journal_mode = DELETE")
+        connection.execute("BEGIN EXCLUSIVE")
+        yield
 
 
 def set_meta(path: Path, key: str, value: str) -> None:

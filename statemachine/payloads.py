@@ -152,8 +152,15 @@ class DiskRecovered:
     """A person's word: look again (`byre retry`)."""
 
     was: str
-    """"faulted", "stalled", "blocked" or "retrying"."""
+    """"faulted", "held", "stalled", "blocked" or "retrying"."""
     by: Requester | None = None
+
+
+@attrs.frozen(kw_only=True)
+class DiskHeld:
+    """An older copy of the log was put back: its wish is not acted upon until it is said again."""
+
+    message: str
 
 
 @attrs.frozen(kw_only=True)
@@ -234,6 +241,23 @@ class OrphanResolved:
 
 
 @attrs.frozen(kw_only=True)
+class LogRestored:
+    """A person put a backup in the place of the log; what lies between is not in it."""
+
+    backup: str
+    from_seq: int
+    from_hash: str
+    lost_seq: int = 0
+    """The newest event that the log had before, as far as it could be told; 0 if it could not."""
+    lost_hash: str = ""
+    kept: str = ""
+    """Where the log of before was moved to; "" if there was none."""
+    held: int = 0
+    """How many disks' wishes are held back."""
+    by: Requester | None = None
+
+
+@attrs.frozen(kw_only=True)
 class HostBooted:
     """The first look at this root since the host booted; every device of before is gone."""
 
@@ -268,6 +292,7 @@ PAYLOADS: Final[dict[EventType, type[Any]]] = {
     EventType.DRIFT_DETECTED: DriftDetected,
     EventType.DISK_FAULTED: DiskFaulted,
     EventType.DISK_RECOVERED: DiskRecovered,
+    EventType.DISK_HELD: DiskHeld,
     EventType.COW_THRESHOLD_CROSSED: CowThresholdCrossed,
     EventType.COW_GROWN: CowGrown,
     EventType.DISK_FROZEN: DiskFrozen,
@@ -275,6 +300,7 @@ PAYLOADS: Final[dict[EventType, type[Any]]] = {
     EventType.DISK_EXPORTED: DiskExported,
     EventType.ORPHAN_FOUND: OrphanFound,
     EventType.ORPHAN_RESOLVED: OrphanResolved,
+    EventType.LOG_RESTORED: LogRestored,
     EventType.HOST_BOOTED: HostBooted,
     EventType.RECONCILER_STARTED: ReconcilerStarted,
     EventType.RECONCILER_STOPPED: ReconcilerStopped,

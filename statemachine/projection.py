@@ -73,6 +73,14 @@ class Frozen:
 
 
 @attrs.frozen(kw_only=True)
+class Held:
+    """Why what is wanted is not acted upon: it was said before the log was restored."""
+
+    message: str
+    since: int
+
+
+@attrs.frozen(kw_only=True)
 class Record:
     """One disk, as its events say. Times are UTC in ns."""
 
@@ -117,6 +125,7 @@ class Record:
     failure: Failure | None = None
     fault: Fault | None = None
     frozen: Frozen | None = None
+    held: Held | None = None
     cow_level: int = 0
     """The highest fill level of the exception store that was told of, in percent."""
 
@@ -171,7 +180,7 @@ def apply(record: Record | None, event: Event) -> Record | None:
     if isinstance(payload, payloads.DiskDeclared):
         return _declared(record, event, payload)
     if record is None:
-        if event.type.startswith(("host.", "reconciler.", "orphan.")):
+        if event.type.startswith(("host.", "log.", "reconciler.", "orphan.")):
             return None
         msg = f"event {event.seq}: {event.type} of {event.disk!r}, which was never declared"
         raise ValueError(msg)
@@ -220,6 +229,7 @@ def _declared(record: Record | None, event: Event, payload: payloads.DiskDeclare
         correlation_id=event.correlation_id,
         attempts=0,
         failure=None,
+        held=None,
     )
 
 
@@ -336,7 +346,14 @@ def _faulted(record: Record, event: Event, payload: payloads.DiskFaulted) -> Rec
 def _recovered(record: Record, event: Event, payload: payloads.DiskRecovered) -> Record:
     del payload
     return attrs.evolve(
-        record, fault=None, failure=None, attempts=0, correlation_id=event.correlation_id
+        record, fault=None, failure=None, held=None, attempts=0, correlation_id=event.correlation_id
+    )
+
+
+def _held(record: Record, event: Event, payload: payloads.DiskHeld) -> Record:
+    # What was begun before the backup was made has ended since, one way or the other.
+    return attrs.evolve(
+        record, held=Held(message=payload.message, since=event.at), in_flight=None, failure=None
     )
 
 
@@ -370,6 +387,7 @@ _HANDLERS: Final[dict[type, Callable[[Record, Event, Any], Record]]] = {
     payloads.DriftDetected: _drifted,
     payloads.DiskFaulted: _faulted,
     payloads.DiskRecovered: _recovered,
+    payloads.DiskHeld: _held,
     payloads.CowThresholdCrossed: _level_crossed,
     payloads.CowGrown: _grown,
     payloads.DiskFrozen: _frozen,

@@ -47,8 +47,12 @@ class Writer:
     def __init__(self, path: Path, *, reserve_bytes: int) -> None:
         self._path = path
         self._reserve = Reserve(path.with_name(RESERVE_NAME), size_bytes=reserve_bytes)
+        before = database.identities(path)[0]
         self._connection: sqlite3.Connection | None = database.open_log(path, read_only=False)
         self._files = database.identities(path)
+        if before not in (None, self._files[0]):
+            self.close()
+            raise LogUnavailable(f"{path} was replaced while it was opened", hint="try again")
         self._reserve.keep()
 
     def close(self) -> None:

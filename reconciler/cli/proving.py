@@ -12,7 +12,7 @@ from reconciler.api import Byre
 from reconciler.cli import options, say
 from reconciler.cli.app import Context
 from reconciler.cli.auditing import head_command, keygen_command, verify_command
-from reconciler.cli.keeping import backup_command
+from reconciler.cli.keeping import backup_command, restore_command
 from statemachine import history
 from statemachine.eventlog import EventLog
 from statemachine.projection import Record
@@ -84,7 +84,13 @@ def log_command() -> None:
     """Prove the event log, and keep what is intact of a damaged one."""
 
 
-for _command in (verify_command, head_command, keygen_command, backup_command):
+for _command in (
+    verify_command,
+    head_command,
+    keygen_command,
+    backup_command,
+    restore_command,
+):
     log_command.add_command(_command)
 
 
