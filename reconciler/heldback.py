@@ -3,7 +3,7 @@
 A restored log does not know what was wanted since. A disk that it wants paused or removed may have
 been made live again, one that it wants made may have been made, used and removed. So a wish that
 could take something away, or put an empty disk under an old name, waits until a person says it
-again (docs/decisions/0017-a-restored-log-holds-its-wishes-back.md). To bring a disk live on its own
+again (docs/decisions/0019-a-restored-log-holds-its-wishes-back.md). To bring a disk live on its own
 file, which is checked to be the recorded one, takes nothing away.
 
 May be imported by restore, plan and outcome.

@@ -3,7 +3,7 @@
 The kernel is ahead of an older log. What the log does not know any more is found by the next
 reconciler: drift, or an orphan. What it still knows but may be wrong about is what was wanted. So
 every wish that could take something away is held back until a person says it again
-(docs/decisions/0017-a-restored-log-holds-its-wishes-back.md).
+(docs/decisions/0019-a-restored-log-holds-its-wishes-back.md).
 
 What this module does not do: it looks at no kernel and changes no device, file or link of a disk.
 May be imported by cli.

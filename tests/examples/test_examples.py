@@ -20,6 +20,8 @@ RUNS = {
     "02_specs": ("sh", "02_specs/run.sh"),
     "03_shell.sh": ("sh", "03_shell.sh"),
 }
+WITH_A_LOG = "04_verify_in_plain_python.py"
+"""It takes the file of a log; see test_verify_in_plain_python."""
 TOLD = {
     "01_python_api.py": "it reads: what the base image begins with",
     "02_specs": "3 of 3 disks are as they should be",
@@ -58,7 +60,7 @@ def check_example(name: str, temporary: Path) -> None:
 
 def test_every_example_is_run() -> None:
     there = {path.name for path in EXAMPLES.iterdir() if not path.name.startswith(("_", "."))}
-    assert there == set(RUNS)
+    assert there == {*RUNS, WITH_A_LOG}
 
 
 @pytest.mark.parametrize("name", RUNS)
