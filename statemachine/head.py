@@ -84,7 +84,9 @@ class Head:
 
     @property
     def _way_out(self) -> str:
-        return f"if this log is the one to go on with, delete {self.path}"
+        is_of_a_root = self.path.name == HEAD_NAME
+        name = LOG_NAME if is_of_a_root else self.path.name.removesuffix(f".{HEAD_NAME}")
+        return f"to go on with this one: `byre log restore {self.path.with_name(name)}`"
 
     def note(self, noted: Noted) -> None:
         """Note an event that is on disk; a failure is none of the commit's.

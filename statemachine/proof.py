@@ -18,7 +18,7 @@ import attrs
 
 from statemachine import database, diagnosis
 from statemachine.batch import is_intact
-from statemachine.errors import Damage, LogDamaged, UsageError
+from statemachine.errors import Damage, LogDamaged, LogUnavailable, UsageError
 from statemachine.eventlog import EventLog
 from statemachine.events import GENESIS, Event, is_known
 from statemachine.head import Noted
@@ -66,9 +66,10 @@ def verify(
 
     Raises:
         LogDamaged: with the seq of the first bad event and what was done to it.
+        LogUnavailable: a claim is of an event before the beginning of this log.
     """
     seq, last_hash, count, unknown = start.seq, start.hash, 0, 0
-    claims = [*claims, *_own_claims(log)]
+    claims = [*claims, *_own_claims(log, start)]
     wanted = {claim.hash for claim in claims}
     places: dict[str, int] = {}
     for event in _followed(log, start, _noted(claims)):
@@ -107,13 +108,13 @@ def _up_to(log: EventLog, start: Noted, last: int) -> Iterator[Event]:
             return
 
 
-def _own_claims(log: EventLog) -> list[Claim]:
-    """Return the head that a backup carries in itself; it must be there for ever after."""
+def _own_claims(log: EventLog, start: Noted) -> list[Claim]:
+    """Return the head that a backup carries in itself; it must be there until it is archived."""
     try:
         noted = parse(found, "its own head") if (found := log.backup_head()) else None
     except (LogDamaged, UsageError):  # what cannot be read counts as not noted
         return []
-    if noted is None:
+    if noted is None or noted.seq is None or noted.seq < start.seq:
         return []
     return [Claim(hash=noted.hash, seq=noted.seq, source="the head that its backup carries")]
 
@@ -198,6 +199,9 @@ def _check_claim(
     log: EventLog, claim: Claim, places: dict[str, int], *, start: Noted, newest: int
 ) -> None:
     """Check that a noted head is there, in the place that was noted."""
+    if claim.seq is not None and claim.seq < start.seq:
+        msg = f"event {claim.seq} of {claim.source} was archived: the log begins at {start.seq + 1}"
+        raise LogUnavailable(msg, hint="check that head against the archive")
     place = places.get(claim.hash, start.seq if claim.hash == start.hash else None)
     if place is not None and claim.seq in (None, place):
         return

@@ -24,8 +24,8 @@ _SHORT: Final = re.compile(rf"(?:(\d{{1,20}})[: ])?({_HEX})")
 _ALLOWED: Final = "SEQ:HASH, a hash of 64 hex digits, or what `byre log head` gave (line or JSON)"
 
 
-def _one_line(_: object, attribute: attrs.Attribute[str], value: str) -> None:
-    if not value.isprintable():
+def _one_line(_: object, attribute: attrs.Attribute[str], value: object) -> None:
+    if not isinstance(value, str) or not value.isprintable():
         raise ValueError(f"{attribute.name} is not one line of text: {value!r:.80}")
 
 
