@@ -62,8 +62,12 @@ class _Case:
 
     def verdict(self) -> LogDamaged:
         found, due = self._found, self._due
-        if type(found.seq) is not int or found.seq < due:
-            return self._bad(due, Damage.INSERTED, f"event {due} stands at {found.seq!r:.40}")
+        if type(found.seq) is not int:
+            msg = f"event {due} was inserted: its place is {found.seq!r:.40}"
+            return self._bad(due, Damage.INSERTED, msg)
+        if found.seq < due:
+            msg = f"event {found.seq} was inserted: there are two of it"
+            return self._bad(found.seq, Damage.INSERTED, msg)
         if found.seq > due:
             return self._of_gap()
         return self._of_link() if is_intact(found) else self._of_columns()

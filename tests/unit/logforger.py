@@ -23,19 +23,19 @@ def rows_of(path: Path) -> list[Row]:
         return raw.execute(f"SELECT {', '.join(EVENT_COLUMNS)} FROM events ORDER BY seq").fetchall()  # noqa: S608 - constants
 
 
-def write_rows(path: Path, rows: Sequence[Row]) -> None:
-    """Replace all rows; the new table takes any type."""
+def write_rows(path: Path, rows: Sequence[Row], *, key: str = "INTEGER PRIMARY KEY") -> None:
+    """Replace all rows; the new table takes any type, and with another `key` any place."""
     others = ", ".join(list(EVENT_COLUMNS)[1:])
     with contextlib.closing(sqlite3.connect(path)) as raw, raw:
         for (view,) in raw.execute("SELECT name FROM sqlite_master WHERE type = 'view'").fetchall():
             raw.execute(f"DROP VIEW {view}")
         raw.execute("DROP TABLE events")
-        raw.execute(f"CREATE TABLE events (seq INTEGER PRIMARY KEY, {others})")
+        raw.execute(f"CREATE TABLE events (seq {key}, {others})")
         places = ", ".join("?" * len(EVENT_COLUMNS))
         raw.executemany(f"INSERT INTO events VALUES ({places})", rows)  # noqa: S608 - constants
 
 
-def placed(row: Row, seq: int) -> Row:
+def placed(row: Row, seq: object) -> Row:
     """Return a row in another place, its hash as it was."""
     return (seq, *row[1:])
 

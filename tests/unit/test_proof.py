@@ -49,14 +49,16 @@ class Victim:
                 log.append([host_event(f"{number}: a reason, größer")])
         self.rows = rows_of(self._healthy)
 
-    def attacked(self, rows: Sequence[Row], *, with_head: bool = True) -> LogDamaged:
+    def attacked(
+        self, rows: Sequence[Row], *, with_head: bool = True, key: str = "INTEGER PRIMARY KEY"
+    ) -> LogDamaged:
         """Write other rows and return what the proof says of them."""
         shutil.copy(self._healthy, self.path)
         if with_head:
             shutil.copy(self._healthy.with_name("head"), self.path.parent)
         else:
             self.path.with_name("head").unlink(missing_ok=True)
-        write_rows(self.path, rows)
+        write_rows(self.path, rows, key=key)
         with (
             EventLog(self.path, read_only=True, lenient=True) as log,
             pytest.raises(LogDamaged) as caught,
@@ -215,6 +217,19 @@ def test_any_inserted_events(victim: Victim, seq: int, count: int, kind: str) ->
 def test_an_event_before_the_first(victim: Victim) -> None:
     stranger = placed(with_column(victim.at(1), "actor", "nobody"), 0)
     assert verdict(victim.attacked([stranger, *victim.rows])) == (0, Damage.INSERTED)
+
+
+@given(seq=SEQS)
+@settings(deadline=None)
+def test_a_second_event_in_one_place(victim: Victim, seq: int) -> None:
+    stranger = with_column(victim.at(seq), "actor", "nobody")
+    damage = victim.attacked([*victim.rows, stranger], key="INTEGER")
+    assert verdict(damage) == (seq, Damage.INSERTED)
+
+
+def test_an_event_in_a_place_that_is_no_number(victim: Victim) -> None:
+    damage = victim.attacked([*victim.rows, placed(victim.at(3), "x")], key="")
+    assert verdict(damage) == (EVENTS + 1, Damage.INSERTED)
 
 
 # --- restarted, computed anew ---------------------------------------------------------------------
