@@ -53,7 +53,6 @@ MEANINGS: Final[dict[str, dict[str, str]]] = {
         "cow_path": "where that file is",
     },
     "LogRestored": {
-        "backup": "the file that was put in place",
         "from_seq": "the newest event of that file",
         "from_hash": "its hash",
         "lost_hash": "its hash",

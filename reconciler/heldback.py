@@ -6,7 +6,7 @@ could take something away, or put an empty disk under an old name, waits until a
 again (docs/decisions/0019-a-restored-log-holds-its-wishes-back.md). To bring a disk live on its own
 file, which is checked to be the recorded one, takes nothing away.
 
-May be imported by restore, plan and outcome.
+May be imported by retold, plan and outcome.
 """
 
 from __future__ import annotations

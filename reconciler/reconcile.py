@@ -19,7 +19,7 @@ from typing import Final
 
 import attrs
 
-from reconciler import busy, observe, plan, recording, specs
+from reconciler import busy, observe, plan, recording, retold, specs
 from reconciler.act import Failed, act
 from reconciler.actions import TWO_LOOPS, MakeFolder, Scene
 from reconciler.backoff import Backoff
@@ -109,6 +109,8 @@ class Reconciler:
 
         Called once, before the first pass, by whoever holds the root's lock. Idempotent.
         """
+        if told := retold.of_a_copy_by_hand(self.log):
+            self.log.append(told)
         self._note_boot()
         for record in self.log.in_use():
             if uses_base_loop(record):

@@ -14,21 +14,16 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
 
 import attrs
 
-from reconciler import heldback, stateroot
+from reconciler import retold, stateroot
 from reconciler.config import Root
 from reconciler.lock import RootLock
 from statemachine import backup, database, history, payloads, proof, putback
 from statemachine.errors import IdentityMismatch, LogUnavailable
 from statemachine.eventlog import EventLog
-from statemachine.events import NewEvent
 from statemachine.head import Head, Noted
-from statemachine.names import HOST
-
-_MESSAGE: Final = "it was said before event {seq}, up to which the log was restored"
 
 
 @attrs.frozen(kw_only=True)
@@ -130,17 +125,7 @@ def _tell(
 ) -> tuple[tuple[str, ...], Noted]:
     """Append to the copy what becomes of it; returns the disks that are held, and its new head."""
     with EventLog(copy, boot_id=boot_id, clock_ns=now_ns) as log:
-        held = tuple(record.name for record in log.records() if heldback.is_dangerous(record))
-        template = NewEvent(
-            disk=HOST,
-            type=payloads.type_of(told),
-            data=payloads.to_data(attrs.evolve(told, held=len(held))),
-            actor=told.by.user if told.by else "",
-            reason=reason,
-            correlation_id=secrets.token_hex(16),
-        )
-        hold = payloads.DiskHeld(message=_MESSAGE.format(seq=told.from_seq))
-        kind, data = payloads.type_of(hold), payloads.to_data(hold)
-        events = [attrs.evolve(template, disk=name, type=kind, data=data) for name in held]
-        newest = log.append([template, *events])[-1]
+        held = tuple(retold.dangerous(log.records(), until=told.from_seq))
+        actor = told.by.user if told.by else ""
+        newest = log.append(retold.events(told, held, actor=actor, reason=reason))[-1]
     return held, Noted(newest.seq, newest.hash)

@@ -245,6 +245,7 @@ class LogRestored:
     """A person put a backup in the place of the log; what lies between is not in it."""
 
     backup: str
+    """The file that was put in place; "" if somebody copied it there by hand."""
     from_seq: int
     from_hash: str
     lost_seq: int = 0

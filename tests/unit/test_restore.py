@@ -7,6 +7,7 @@ keeps it; nothing empty appears under an old name.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
@@ -14,6 +15,7 @@ from typing import Final
 import pytest
 
 from reconciler import heldback
+from reconciler.api import Byre
 from reconciler.orphans import survey
 from reconciler.outcome import failed_for_good, is_there
 from reconciler.requester import this_process
@@ -27,6 +29,7 @@ from statemachine.head import Head
 from statemachine.machine import LIVE, Desired, State, Trigger
 from statemachine.observed import DmDevice
 from tests.unit.builders import LINK, Stage
+from tests.unit.strays import drop_the_log
 
 DATA: Final = b"kept"
 
@@ -283,6 +286,37 @@ def test_a_disk_that_the_backup_does_not_know_is_an_orphan_and_can_be_adopted(
     found = survey(stage.byre.log, stage.kernel, stage.byre.root)
     assert "byre-sb-1" in {orphan.name for orphan in found}
     assert not is_held(stage, "sb-0")
+    stage.close()
+
+
+@pytest.mark.parametrize("a_wish_came_first", [False, True])
+def test_a_backup_that_was_copied_into_place_by_hand_is_told_of_all_the_same(
+    stage: Stage, *, a_wish_came_first: bool
+) -> None:
+    stage.live("sb-0")
+    live(stage)
+    pause(stage)
+    copy = copied(stage)
+    resume(stage)
+    was = numbers(stage)
+    drop_the_log(stage)
+    shutil.copy(copy, stage.byre.root.log)
+    if a_wish_came_first:
+        with Byre(stage.root, kernel=stage.kernel) as byre:
+            byre.command(["sb-0"], Trigger.PAUSE)
+    stage.restart()
+    stage.settle()
+    assert {name: number for name, number in numbers(stage).items() if "sb-1" in name} == {
+        name: number for name, number in was.items() if "sb-1" in name
+    }
+    assert stage.record("sb-0").state is (State.PAUSED if a_wish_came_first else State.SNAPSHOTTED)
+    assert is_held(stage)
+    [event] = history.ask(stage.byre.log, history.Question(type="log"))
+    assert (event.data["held"], event.data["backup"], event.actor) == (1, "", "reconciler")
+    stage.restart()
+    stage.settle()
+    assert len(history.ask(stage.byre.log, history.Question(type="log"))) == 1, "told once"
+    history.prove(stage.byre.log)
     stage.close()
 
 
