@@ -27,6 +27,7 @@ __all__ = [
     "Verification",
     "as_json",
     "ask",
+    "check_records",
     "compare",
     "iso",
     "prove",
@@ -147,6 +148,15 @@ def prove(log: EventLog) -> None:
         LogDamaged: with what is wrong, and the way out.
     """
     verify(log)
+    check_records(log)
+
+
+def check_records(log: EventLog) -> None:
+    """Check that every record is what the events say.
+
+    Raises:
+        LogDamaged: one is not.
+    """
     for difference in compare(log):
         msg = f"a record is not what the events say: {difference}"
         raise LogDamaged(msg, hint="the events decide: `byre replay --repair`")
