@@ -18,6 +18,7 @@ COMMON_MEANINGS: Final[dict[str, str]] = {
     "exit_code": "what a waiting command returns for it",
     "errno": "the number that the kernel returned",
     "by": "who asked",
+    "on_behalf_of": "for whom, as the caller said (`--on-behalf-of`): a claim that nobody checked",
     "pid": "the process",
 }
 """By the field's name, whatever its class."""

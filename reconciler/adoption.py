@@ -12,7 +12,6 @@ May be imported by resolve.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -90,6 +89,8 @@ class Adopter:
         device_prefix: what devices of this root are named with.
         by: who asks.
         reason: why, in the words of whoever asks; recorded.
+        on_behalf_of: for whom, as the caller says; recorded as a claim.
+        correlation_id: the request that all of this belongs to.
     """
 
     def __init__(
@@ -101,6 +102,8 @@ class Adopter:
         device_prefix: str,
         by: payloads.Requester,
         reason: str,
+        on_behalf_of: str,
+        correlation_id: str,
     ) -> None:
         self._kernel = kernel
         self._root = root
@@ -108,6 +111,8 @@ class Adopter:
         self._prefix = device_prefix
         self._by = by
         self._reason = reason
+        self._claim = on_behalf_of
+        self._correlation_id = correlation_id
 
     def take_in(self, orphan: Orphan, word: Word) -> TakenIn:
         """Return what makes a disk of an orphan device or CoW file; idempotent.
@@ -241,6 +246,7 @@ class Adopter:
             base=base,
             by=self._by,
             why=payloads.ADOPTED,
+            on_behalf_of=self._claim,
         )
         found = payloads.DriftDetected(
             trigger=Trigger.FIND,
@@ -259,7 +265,7 @@ class Adopter:
             expect=before.expect if before else (0, 0),
             generation=owner.generation,
             reason=self._reason,
-            correlation_id=secrets.token_hex(16),
+            correlation_id=self._correlation_id,
         )
         data, kind = payloads.to_data(found), payloads.type_of(found)
         return first, attrs.evolve(first, type=kind, data=data, expect=None)

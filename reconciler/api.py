@@ -129,6 +129,7 @@ class Byre:
         on_busy: OnBusy = OnBusy.WAIT,
         busy_timeout_s: float = BUSY_TIMEOUT_S,
         reason: str = "",
+        on_behalf_of: str = "",
     ) -> Declared:
         """Declare one disk; idempotent. See `Declarer.apply` for what is raised."""
         table: dict[str, object] = {"name": name, "base": str(base), "state": str(state)}
@@ -138,25 +139,33 @@ class Byre:
         given["chunk_size"] = chunk_size
         table |= {field: value for field, value in given.items() if value is not None}
         [spec] = parse({"disk": [table]}, source="the call", folder=Path.cwd())
-        return self.apply([Sourced("the call", spec)], reason=reason)[0]
+        declared = self.apply([Sourced("the call", spec)], reason=reason, on_behalf_of=on_behalf_of)
+        return declared[0]
 
     def apply(
-        self, wanted: Sequence[Sourced], *, prune: bool = False, reason: str = ""
+        self,
+        wanted: Sequence[Sourced],
+        *,
+        prune: bool = False,
+        reason: str = "",
+        on_behalf_of: str = "",
     ) -> list[Declared]:
         """Declare a checked set of specs, all or none; see `Declarer.apply`."""
-        return self._declarer(reason).apply(wanted, prune=prune)
+        return self._declarer(reason, on_behalf_of).apply(wanted, prune=prune)
 
     def command(
-        self, names: Sequence[str], trigger: Trigger, *, reason: str = ""
+        self, names: Sequence[str], trigger: Trigger, *, reason: str = "", on_behalf_of: str = ""
     ) -> list[Declared]:
         """Declare what `pause`, `restore` or `remove` ask for; see `Declarer.command`."""
-        return self._declarer(reason).command(names, trigger)
+        return self._declarer(reason, on_behalf_of).command(names, trigger)
 
-    def retry(self, names: Sequence[str], *, reason: str = "") -> list[Declared]:
+    def retry(
+        self, names: Sequence[str], *, reason: str = "", on_behalf_of: str = ""
+    ) -> list[Declared]:
         """Have failing, stalled or faulted disks tried again; see `Declarer.retry`."""
-        return self._declarer(reason).retry(names)
+        return self._declarer(reason, on_behalf_of).retry(names)
 
-    def _declarer(self, reason: str) -> Declarer:
+    def _declarer(self, reason: str, on_behalf_of: str) -> Declarer:
         return Declarer(
             self.log,
             self.kernel,
@@ -164,6 +173,7 @@ class Byre:
             device_prefix=self.settings.device_prefix,
             link_roots=self.settings.link_roots,
             reason=reason,
+            on_behalf_of=on_behalf_of,
         )
 
     # --- asking ------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ import attrs
 
 from reconciler import busy, linkroots, specs
 from reconciler.kernel.port import Kernel
+from reconciler.requester import checked_claim
 from reconciler.specs import Sourced
 from statemachine import payloads
 from statemachine.errors import (
@@ -61,6 +62,10 @@ class Declarer:
         device_prefix: what new disks' devices are named with.
         link_roots: where links may be; none for anywhere.
         reason: why, in the words of whoever asks; recorded.
+        on_behalf_of: for whom, as the caller says; recorded as a claim.
+
+    Raises:
+        UsageError: the claim is too long, or has a control character.
     """
 
     def __init__(
@@ -72,6 +77,7 @@ class Declarer:
         device_prefix: str,
         link_roots: Sequence[Path] = (),
         reason: str = "",
+        on_behalf_of: str = "",
     ) -> None:
         self._log = log
         self._kernel = kernel
@@ -79,6 +85,7 @@ class Declarer:
         self._prefix = device_prefix
         self._link_roots = tuple(link_roots)
         self._reason = reason.encode(errors="replace").decode()  # an argument may be no text
+        self._claim = checked_claim(on_behalf_of)
         self._correlation_id = secrets.token_hex(16)
 
     def apply(self, wanted: Sequence[Sourced], *, prune: bool = False) -> list[Declared]:
@@ -200,6 +207,7 @@ class Declarer:
             device_name=f"{self._prefix}{each.spec.name}",
             base=base,
             by=self._by,
+            on_behalf_of=self._claim,
         )
         generation = record.generation + 1 if record else 1
         return self._new(each.spec.name, payload, record, generation)
@@ -273,7 +281,7 @@ class Declarer:
             was = was or record.failure.consequence
         if not was:
             return name, None
-        payload = DiskRecovered(was=was, by=self._by)
+        payload = DiskRecovered(was=was, by=self._by, on_behalf_of=self._claim)
         return name, self._new(name, payload, record, record.generation)
 
     def _known(self, name: str) -> Record:
@@ -292,6 +300,7 @@ class Declarer:
             base=record.base,
             by=self._by,
             why=why,
+            on_behalf_of=self._claim,
         )
         return self._new(record.name, payload, record, record.generation)
 

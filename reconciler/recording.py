@@ -18,7 +18,7 @@ from reconciler.plan import Move, NoteDrift
 from statemachine import payloads
 from statemachine.errors import ActionError
 from statemachine.events import NewEvent
-from statemachine.machine import LIVE, State, Trigger
+from statemachine.machine import LIVE, State, Trigger, is_met
 from statemachine.observed import FileIdentity
 from statemachine.projection import Record
 from statemachine.spec import DriverChoice
@@ -36,6 +36,7 @@ def uses_base_loop(record: Record) -> bool:
 
 def event(disk: str, payload: object, record: Record | None = None) -> NewEvent:
     """Return an event of the reconciler's own, decided upon a record if it is about a disk."""
+    begins = record is None or (isinstance(payload, payloads.DriftDetected) and _is_over(record))
     return NewEvent(
         disk=disk,
         type=payloads.type_of(payload),
@@ -43,8 +44,17 @@ def event(disk: str, payload: object, record: Record | None = None) -> NewEvent:
         actor=ACTOR,
         expect=record.expect if record else None,
         generation=record.generation if record else 0,
-        correlation_id=record.correlation_id if record else secrets.token_hex(16),
+        correlation_id=record.correlation_id if record and not begins else secrets.token_hex(16),
     )
+
+
+def _is_over(record: Record) -> bool:
+    """Tell whether the last request is done: a drift from now on is a story of its own.
+
+    One that comes in between belongs to the request, whose end comes only after its repair.
+    """
+    is_busy = record.in_flight is not None or record.failure is not None
+    return is_met(record.state, record.desired) and not is_busy
 
 
 def drifted(view: View, choice: Choice, step: NoteDrift) -> payloads.DriftDetected:

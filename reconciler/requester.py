@@ -1,21 +1,68 @@
-"""Who asks: what the operating system says of this process. May be imported by cli and the API."""
+"""Who asks: what the operating system says of this process, and what it claims beyond that.
+
+May be imported by declare, resolve, the API and cli.
+"""
 
 from __future__ import annotations
 
 import os
 import pwd
 import sys
+from pathlib import Path
+from typing import Final
 
+from statemachine.errors import UsageError
 from statemachine.payloads import Requester
+
+CLAIM_LENGTH_MAX: Final = 200
+_NOBODY_LOGGED_IN: Final = 2**32 - 1
 
 
 def this_process() -> Requester:
     """Return uid, user name, pid and command line of this process."""
     uid = os.getuid()
-    try:
-        user = pwd.getpwuid(uid).pw_name
-    except KeyError:
-        user = str(uid)
+    user = _name(uid)
+    login_uid = _login_uid()
+    login_user = "" if login_uid is None or login_uid == uid else _name(login_uid)
     command = " ".join([os.path.basename(sys.argv[0]), *sys.argv[1:]])  # noqa: PTH119 - not a path
-    text = command.encode(errors="replace").decode()  # an argument may be no text
-    return Requester(uid=uid, user=user, pid=os.getpid(), command=text[:400])
+    return Requester(
+        uid=uid,
+        user=user,
+        pid=os.getpid(),
+        command=_text(command)[:400],
+        login_user=login_user,
+        sudo_user=_text(os.environ.get("SUDO_USER", ""))[:CLAIM_LENGTH_MAX],
+    )
+
+
+def checked_claim(text: str) -> str:
+    """Return for whom a caller says to act; raises UsageError when that is no plain short text."""
+    if len(text) > CLAIM_LENGTH_MAX or not text.isprintable():
+        shown = f"{text!r:.80}"
+        allowed = f"up to {CLAIM_LENGTH_MAX} characters, none of them a control character"
+        raise UsageError(f"on behalf of {shown}: allowed: {allowed}")
+    return text
+
+
+def _name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def _login_uid() -> int | None:
+    """Return the uid that the session was begun with, which `su` and `sudo` leave as it is.
+
+    None where nobody logged in (a service) and where the kernel does not keep it; proc(5).
+    """
+    try:
+        uid = int(Path("/proc/self/loginuid").read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None
+    return None if uid == _NOBODY_LOGGED_IN else uid
+
+
+def _text(argument: str) -> str:
+    """Return an argument or a variable as text, which it need not be."""
+    return argument.encode(errors="replace").decode()

@@ -22,7 +22,7 @@ from reconciler.adoption import Adopter, Word
 from reconciler.api import Byre
 from reconciler.kernel.openfiles import users_of
 from reconciler.orphans import MAPPER, Orphan, OrphanKind, survey
-from reconciler.requester import this_process
+from reconciler.requester import checked_claim, this_process
 from statemachine import payloads
 from statemachine.errors import (
     ActionError,
@@ -54,13 +54,23 @@ class Resolver:
         byre: open for writing; its lock is taken for what changes the kernel.
         file_users: who has a file open; slow, asked before a file is deleted.
         reason: why, in the words of whoever asks; recorded.
+        on_behalf_of: for whom, as the caller says; recorded as a claim.
     """
 
-    def __init__(self, byre: Byre, *, file_users: FileUsers = users_of, reason: str = "") -> None:
+    def __init__(
+        self,
+        byre: Byre,
+        *,
+        file_users: FileUsers = users_of,
+        reason: str = "",
+        on_behalf_of: str = "",
+    ) -> None:
         self._byre = byre
         self._kernel = byre.kernel
         self._file_users = file_users
         self._reason = reason.encode(errors="replace").decode()  # an argument may be no text
+        self._claim = checked_claim(on_behalf_of)
+        self._correlation_id = secrets.token_hex(16)
 
     def remove(self, name: str) -> Orphan:
         """Take an orphan away.
@@ -125,6 +135,7 @@ class Resolver:
             identity=orphan.identity,
             resolution=resolution,
             by=by,
+            on_behalf_of=self._claim,
         )
         return NewEvent(
             disk=HOST,
@@ -132,7 +143,7 @@ class Resolver:
             data=payloads.to_data(payload),
             actor=by.user,
             reason=self._reason,
-            correlation_id=secrets.token_hex(16),
+            correlation_id=self._correlation_id,
         )
 
     # --- removing ----------------------------------------------------------------------------
@@ -226,6 +237,8 @@ class Resolver:
             device_prefix=byre.settings.device_prefix,
             by=this_process(),
             reason=self._reason,
+            on_behalf_of=self._claim,
+            correlation_id=self._correlation_id,
         )
 
     def _hand_over(self, loop: Loop) -> None:

@@ -243,6 +243,10 @@ class EventLog:
         """Return the events of one query; `where` is SQL of ours, never a user's text."""
         return [Event(*row) for row in self._read(f"{SELECT_EVENTS} {where}", *values)]
 
+    def rows(self, query: str, *values: object) -> list[Row]:
+        """Return the rows of one query; the query is SQL of ours, never a user's text."""
+        return self._read(query, *values)
+
     def last_seq(self, *, at: int | None = None) -> int:
         """Return the seq of the newest event, or of the newest until a time; 0 if there is none."""
         if at is None:

@@ -6,19 +6,18 @@ Reads only. May be imported by `reconciler`.
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Iterator
-from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 import attrs
 
 from statemachine.batch import replay
 from statemachine.errors import LogDamaged
-from statemachine.eventlog import EventLog
+from statemachine.eventlog import PAGE_EVENTS, EventLog
 from statemachine.events import Event
 from statemachine.proof import Verification, verify
-from statemachine.schema import EVENT_COLUMNS
+from statemachine.questions import Question, as_json, iso
+from statemachine.search import search
 
 __all__ = [
     "PAGE_MAX",
@@ -31,69 +30,25 @@ __all__ = [
     "compare",
     "iso",
     "prove",
+    "search",
     "verify",
 ]
 
 PAGE_MAX: Final = 100_000
-"""The most events that one question returns; more are read page by page with `after`."""
-
-
-@attrs.frozen(kw_only=True)
-class Question:
-    """Which events are wanted; every part that is given must fit. Times are UTC in ns."""
-
-    disk: str | None = None
-    since: int | None = None
-    until: int | None = None
-    type: str | None = None
-    """A whole type ("disk.declared") or its first word ("transition")."""
-    actor: str | None = None
-    after: int = 0
-    """Only events with a larger seq."""
+"""The most events that `ask` returns."""
 
 
 def ask(log: EventLog, question: Question, *, limit: int = PAGE_MAX) -> list[Event]:
-    """Return events that fit a question, oldest first.
+    """Return events that fit a question, in its order.
 
     Args:
         log: an open log.
         question: which ones.
-        limit: how many at the most, 1 to `PAGE_MAX`; the oldest ones are returned.
+        limit: how many at the most, 1 to `PAGE_MAX`; the first ones are returned. `search` gives
+            all of them, however many there are.
     """
-    where, values = ["seq > ?"], [question.after]
-    clauses: tuple[tuple[str, object], ...] = (
-        ("disk = ?", question.disk),
-        ("at >= ?", question.since),
-        ("at < ?", question.until),
-        ("actor = ?", question.actor),
-    )
-    for clause, value in clauses:
-        if value is not None:
-            where.append(clause)
-            values.append(value)  # type: ignore[arg-type]
-    if question.type is not None:
-        where.append("(type = ? OR substr(type, 1, ?) = ?)")
-        word = f"{question.type}."
-        values += [question.type, len(word), word]  # type: ignore[list-item]
     bound = max(1, min(limit, PAGE_MAX))
-    return log.select(f"WHERE {' AND '.join(where)} ORDER BY seq LIMIT {bound}", *values)
-
-
-def as_json(event: Event) -> dict[str, Any]:
-    """Return an event with the columns of the log: `at` as ISO 8601 with nanoseconds."""
-    columns = dict(zip(_COLUMNS, event.columns(), strict=True))
-    columns["at"] = iso(event.at)
-    columns["data"] = json.loads(event.data_text)
-    return columns
-
-
-_COLUMNS: Final = tuple(EVENT_COLUMNS)
-
-
-def iso(at_ns: int) -> str:
-    """Return UTC nanoseconds as "2026-11-21T08:00:00.123456789Z"."""
-    seconds, nanoseconds = divmod(at_ns, 1_000_000_000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{nanoseconds:09d}Z"
+    return list(itertools.islice(search(log, question, page=min(bound, PAGE_EVENTS)), bound))
 
 
 @attrs.frozen(kw_only=True)

@@ -37,6 +37,10 @@ class Requester:
     user: str
     pid: int
     command: str
+    login_user: str = ""
+    """Who logged in, as the kernel has it from the session, when it is somebody else."""
+    sudo_user: str = ""
+    """Whom `sudo` named as its caller: a claim, as anybody can set a variable."""
 
 
 @attrs.frozen(kw_only=True)
@@ -51,6 +55,7 @@ class DiskDeclared:
     by: Requester | None = None
     why: str = "declared"
     """"declared", "command" (pause, restore, remove), "pruned", "adopted" or "imported"."""
+    on_behalf_of: str = ""
 
 
 @attrs.frozen(kw_only=True)
@@ -154,6 +159,7 @@ class DiskRecovered:
     was: str
     """"faulted", "held", "stalled", "blocked" or "retrying"."""
     by: Requester | None = None
+    on_behalf_of: str = ""
 
 
 @attrs.frozen(kw_only=True)
@@ -238,6 +244,7 @@ class OrphanResolved:
     resolution: str
     """"removed" or "adopted"."""
     by: Requester | None = None
+    on_behalf_of: str = ""
 
 
 @attrs.frozen(kw_only=True)

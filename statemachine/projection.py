@@ -100,7 +100,7 @@ class Record:
     boot_id: str
     """The boot in which its state was last seen to change."""
     correlation_id: str
-    """The request that this disk's next events belong to."""
+    """The request, or the drift, that this disk's next events belong to."""
     created_at: int
     updated_at: int
     declared_seq: int
@@ -311,6 +311,7 @@ def _failed(record: Record, event: Event, payload: payloads.TransitionFailed) ->
 
 
 def _drifted(record: Record, event: Event, payload: payloads.DriftDetected) -> Record:
+    record = attrs.evolve(record, correlation_id=event.correlation_id)
     if payload.trigger is Trigger.REPAIR:
         return record
     changed: dict[str, Any] = {}

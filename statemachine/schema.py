@@ -72,6 +72,25 @@ BEGIN SELECT RAISE(ABORT, 'events is append-only: this version exists'); END;
 
 IN_USE: Final = "state <> 'removed' OR desired <> 'removed'"
 """Which rows of `disks` are not just history; a query that says it so is served by an index."""
+CORRELATION_CHARS: Final = 8
+"""How much of a correlation id is in its index; two requests with the same are told apart."""
+MAY_BEGIN: Final = "type NOT IN ('transition.started', 'transition.completed', 'transition.failed')"
+"""What holds of each event that may begin the story of a request; the index has only these."""
+
+_REQUESTS_INDEX: Final = f"""
+CREATE INDEX events_requests ON events (substr(correlation_id, 1, {CORRELATION_CHARS}))
+WHERE {MAY_BEGIN}"""
+
+# Where the clock was set back: between two of these places `at` rises with `seq`.
+_CLOCK_STEPS: Final = "CREATE TABLE clock_steps (seq INTEGER PRIMARY KEY) STRICT"
+_PAST_CLOCK_STEPS: Final = """
+INSERT INTO clock_steps
+SELECT e.seq FROM events AS e JOIN events AS before ON before.seq = e.seq - 1
+WHERE e.at < before.at ORDER BY e.seq"""
+_NOTE_CLOCK_STEP: Final = """
+CREATE TRIGGER events_clock_step AFTER INSERT ON events
+WHEN NEW.at < (SELECT at FROM events WHERE seq = NEW.seq - 1)
+BEGIN INSERT INTO clock_steps (seq) VALUES (NEW.seq); END"""
 
 _TIME: Final = "strftime('%Y-%m-%dT%H:%M:%S', {0} / 1000000000, 'unixepoch') || 'Z'"
 
@@ -139,10 +158,17 @@ def _index_disks(database: Database) -> None:
     database.execute("CREATE INDEX disks_id ON disks (id)")
 
 
+def _prepare_questions(database: Database) -> None:
+    """Make what a question by correlation id or by time needs to be quick at any size."""
+    for statement in (_REQUESTS_INDEX, _CLOCK_STEPS, _PAST_CLOCK_STEPS, _NOTE_CLOCK_STEP):
+        database.execute(statement)
+
+
 MIGRATIONS: Final[tuple[Callable[[Database], None], ...]] = (
     _create,
     _make_views,  # version 1 had views without `frozen` and `cow_bytes`
     _index_disks,
+    _prepare_questions,
 )
 """Step n makes schema version n + 1 of version n. A version that changes a view is one more
 `_make_views` at the end."""

@@ -39,15 +39,24 @@ EXIT_ORDER = (4, 1, 5)
 @click.option("--prune", is_flag=True, help="Also remove every disk that the specs do not name.")
 @options.waiting
 @options.reasoned
+@options.claimed
 @options.output("table", "json")
 @click.pass_obj
 def apply_command(
-    ctx: Context, *, where: str, prune: bool, wait: bool, timeout_s: float, reason: str, output: str
+    ctx: Context,
+    *,
+    where: str,
+    prune: bool,
+    wait: bool,
+    timeout_s: float,
+    reason: str,
+    on_behalf_of: str,
+    output: str,
 ) -> int:
     """Declare every disk of a file, a folder or standard input; all of them or none."""
     wanted = read(where)
     with _open(ctx) as byre:
-        declared = byre.apply(wanted, prune=prune, reason=reason)
+        declared = byre.apply(wanted, prune=prune, reason=reason, on_behalf_of=on_behalf_of)
         return _finish(byre, declared, wait=wait, timeout_s=timeout_s, output=output)
 
 
@@ -106,6 +115,7 @@ def apply_command(
 )
 @options.waiting
 @options.reasoned
+@options.claimed
 @options.output("table", "json")
 @click.pass_obj
 def create_command(
@@ -125,6 +135,7 @@ def create_command(
     wait: bool,
     timeout_s: float,
     reason: str,
+    on_behalf_of: str,
     output: str,
 ) -> int:
     """Declare one disk."""
@@ -135,7 +146,8 @@ def create_command(
     table |= {field: value for field, value in given.items() if value is not None}
     [spec] = parse({"disk": [table]}, source="create", folder=Path.cwd())
     with _open(ctx) as byre:
-        declared = byre.apply([Sourced("create", spec)], reason=reason)
+        wanted = [Sourced("create", spec)]
+        declared = byre.apply(wanted, reason=reason, on_behalf_of=on_behalf_of)
         return _finish(byre, declared, wait=wait, timeout_s=timeout_s, output=output)
 
 
@@ -144,6 +156,7 @@ def _commanding(trigger: Trigger, text: str, example: str) -> click.Command:
     @options.names(required=True)
     @options.waiting
     @options.reasoned
+    @options.claimed
     @options.output("table", "json")
     @click.pass_obj
     def command(
@@ -153,10 +166,13 @@ def _commanding(trigger: Trigger, text: str, example: str) -> click.Command:
         wait: bool,
         timeout_s: float,
         reason: str,
+        on_behalf_of: str,
         output: str,
     ) -> int:
         with _open(ctx) as byre:
-            declared = byre.command(_unique(names), trigger, reason=reason)
+            declared = byre.command(
+                _unique(names), trigger, reason=reason, on_behalf_of=on_behalf_of
+            )
             return _finish(byre, declared, wait=wait, timeout_s=timeout_s, output=output)
 
     return command
@@ -183,14 +199,22 @@ remove_command = _commanding(
 @options.names(required=True)
 @options.waiting
 @options.reasoned
+@options.claimed
 @options.output("table", "json")
 @click.pass_obj
 def retry_command(
-    ctx: Context, *, names: tuple[str, ...], wait: bool, timeout_s: float, reason: str, output: str
+    ctx: Context,
+    *,
+    names: tuple[str, ...],
+    wait: bool,
+    timeout_s: float,
+    reason: str,
+    on_behalf_of: str,
+    output: str,
 ) -> int:
     """Try failing, stalled or faulted disks again, now."""
     with _open(ctx) as byre:
-        declared = byre.retry(_unique(names), reason=reason)
+        declared = byre.retry(_unique(names), reason=reason, on_behalf_of=on_behalf_of)
         return _finish(byre, declared, wait=wait, timeout_s=timeout_s, output=output)
 
 

@@ -11,7 +11,7 @@ import click
 
 from reconciler.cli import options, say
 from reconciler.cli.interrupting import ended_by_signals
-from reconciler.cli.telling import what
+from reconciler.cli.wording import what
 from reconciler.demo import Options, Teller, demonstrate
 from statemachine.events import Event
 from statemachine.spec import DriverChoice

@@ -8,6 +8,7 @@ from typing import Final
 
 import click
 
+from reconciler.adoption import Word
 from reconciler.api import Byre
 from reconciler.cli import options, say
 from reconciler.cli.app import Context
@@ -34,6 +35,7 @@ ADOPT_WAIT_S: Final = 30.0
 @click.option("--as", "as_name", metavar="DISK", help="With --adopt: what the disk is called.")
 @click.option("--base", metavar="PATH", help="With --adopt: the image that it was made on.")
 @options.reasoned
+@options.claimed
 @options.output("table", "json")
 @click.pass_obj
 def orphans_command(
@@ -44,6 +46,7 @@ def orphans_command(
     as_name: str | None,
     base: str | None,
     reason: str,
+    on_behalf_of: str,
     output: str,
 ) -> None:
     """List what byre made and no disk needs; it is never removed but by name."""
@@ -52,10 +55,11 @@ def orphans_command(
     if adopt is None and (as_name is not None or base is not None):
         raise click.UsageError("--as and --base go with --adopt")
     if adopt is not None:
-        _adopt(ctx, adopt, as_name=as_name or "", base=base or "", reason=reason, output=output)
+        word = Word(name=as_name or "", base=base or "")
+        _adopt(ctx, adopt, word, reason=reason, on_behalf_of=on_behalf_of, output=output)
         return
     if remove is not None:
-        _remove(ctx, remove, reason=reason, output=output)
+        _remove(ctx, remove, reason=reason, on_behalf_of=on_behalf_of, output=output)
         return
     with Byre(ctx.root.path, settings=ctx.settings, read_only=True) as byre:
         found = survey(byre.log, byre.kernel, byre.root)
@@ -77,21 +81,22 @@ def _why_no_dm(byre: Byre) -> str:
     return ""
 
 
-def _remove(ctx: Context, name: str, *, reason: str, output: str) -> None:
+def _remove(ctx: Context, name: str, *, reason: str, on_behalf_of: str, output: str) -> None:
     from reconciler.resolve import Resolver  # noqa: PLC0415 - only with --remove or --adopt
 
     with Byre(ctx.root.path, settings=ctx.settings) as byre:
-        removed = Resolver(byre, reason=reason).remove(name)
+        removed = Resolver(byre, reason=reason, on_behalf_of=on_behalf_of).remove(name)
     _answer([removed], output)
     say.person(f"{removed.name}: removed")
 
 
-def _adopt(ctx: Context, name: str, *, as_name: str, base: str, reason: str, output: str) -> None:
-    from reconciler.adoption import Word  # noqa: PLC0415 - only with --adopt
-    from reconciler.resolve import Resolver  # noqa: PLC0415
+def _adopt(
+    ctx: Context, name: str, word: Word, *, reason: str, on_behalf_of: str, output: str
+) -> None:
+    from reconciler.resolve import Resolver  # noqa: PLC0415 - only with --remove or --adopt
 
     with Byre(ctx.root.path, settings=ctx.settings) as byre:
-        adopted = Resolver(byre, reason=reason).adopt(name, Word(name=as_name, base=base))
+        adopted = Resolver(byre, reason=reason, on_behalf_of=on_behalf_of).adopt(name, word)
         [waited] = byre.wait([adopted.disk], timeout_s=ADOPT_WAIT_S)
     _answer([adopted.orphan], output)
     say.person(f"{adopted.orphan.name}: adopted, disk {adopted.disk} is {waited.record.state}")

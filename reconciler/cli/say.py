@@ -40,6 +40,16 @@ def machine_line(data: object) -> None:
     sys.stdout.flush()
 
 
+def machine_text(text: str) -> None:
+    """Print a piece of a longer answer to stdout as it is; whoever prints it flushes at the end."""
+    sys.stdout.write(text)
+
+
+def flush() -> None:
+    """Have machines see what was printed until now."""
+    sys.stdout.flush()
+
+
 def person(text: str) -> None:
     """Print a sentence to stderr."""
     click.echo(text, err=True)
@@ -89,6 +99,17 @@ def ago(at_ns: int, now_ns: int) -> str:
         if seconds >= size:
             return f"{seconds // size}{unit}"
     return f"{seconds}s"
+
+
+_SPANS = ((86_400 * 10**9, "d"), (3_600 * 10**9, "h"), (60 * 10**9, "m"), (10**9, "s"))
+
+
+def duration(span_ns: int) -> str:
+    """Return how long something lasted, to three figures: "12.3 ms", "4.50 h"."""
+    for size, unit in (*_SPANS, (10**6, "ms")):
+        if span_ns >= size:
+            return f"{span_ns / size:#.3g} {unit}".replace(". ", " ")
+    return f"{span_ns / 1000:.0f} µs"
 
 
 def local_time(at_ns: int) -> str:

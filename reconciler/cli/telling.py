@@ -1,8 +1,9 @@
-"""`history`: what happened, to one disk or to the whole root."""
+"""`history`: what happened, to one disk or to the whole root; chosen, ordered, page by page."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator
 
 import attrs
 import click
@@ -10,110 +11,96 @@ import click
 from reconciler.api import Byre
 from reconciler.cli import options, say
 from reconciler.cli.app import Context
-from statemachine.errors import NoSuchDisk
+from reconciler.cli.printing import Printer, printer
+from statemachine.errors import NoSuchDisk, UsageError
 from statemachine.events import Event
-from statemachine.history import PAGE_MAX, Question, as_json, ask
 from statemachine.names import HOST
+from statemachine.questions import Question
+from statemachine.search import search
 
 
 @click.command(
     "history",
     epilog=options.epilog(
-        "byre history sb-1", "byre history --since '1 hour ago' --type transition -o jsonl"
+        "byre history sb-1",
+        "byre history sb-1 --newest-first --limit 20",
+        "byre history --since '1 hour ago' --type transition -o jsonl",
+        "byre history --outcome failed --text 'in use' -o csv",
+        "byre history --summary --since 1d",
     ),
 )
 @click.argument("name", required=False, shell_complete=options.complete_names)
-@click.option("--since", type=options.Moment(), help="Only events from this time on.")
-@click.option("--until", type=options.Moment(), help="Only events before this time.")
-@click.option("--type", "event_type", help="A type (disk.declared) or its first word (transition).")
-@click.option("--actor", help="Only what this actor did: a user's name, or 'reconciler'.")
-@options.output("table", "json", "jsonl")
+@options.asking
+@click.option("--newest-first", is_flag=True, help="Begin with what happened last.")
+@click.option(
+    "--limit", type=click.IntRange(min=1), metavar="N", help="At most so many.  [default: all]"
+)
 @click.option("--follow", is_flag=True, help="Go on with what happens from now on.")
+@click.option("--summary", is_flag=True, help="Counts and durations instead of events.")
+@options.output("table", "json", "jsonl", "csv")
 @click.pass_obj
 def history_command(
     ctx: Context,
     *,
     name: str | None,
-    since: int | None,
-    until: int | None,
-    event_type: str | None,
-    actor: str | None,
-    output: str,
+    question: Question,
+    newest_first: bool,
+    limit: int | None,
     follow: bool,
+    summary: bool,
+    output: str,
 ) -> None:
     """Tell what happened, oldest first."""
-    question = Question(disk=name, since=since, until=until, type=event_type, actor=actor)
+    question = attrs.evolve(question, disk=name, newest_first=newest_first)
+    _refuse_senseless(question, limit=limit, follow=follow, summary=summary, output=output)
     with Byre(ctx.root.path, read_only=True) as byre:
         if name is not None and name != HOST and byre.log.record(name) is None:
             raise NoSuchDisk(name)
-        if follow:
-            _follow(byre, question, "jsonl" if output == "json" else output)
+        if summary:
+            from reconciler.cli.summing import tell_summary  # noqa: PLC0415 - only with --summary
+
+            tell_summary(search(byre.log, question), output)
+        elif follow:
+            _follow(byre, question, printer("jsonl" if output == "json" else output))
         else:
-            _show(ask(byre.log, question), output)
+            _tell(search(byre.log, question), question, limit, printer(output))
 
 
-def _follow(byre: Byre, question: Question, output: str) -> None:
+def _refuse_senseless(
+    question: Question, *, limit: int | None, follow: bool, summary: bool, output: str
+) -> None:
+    paged = question.newest_first or limit is not None or question.before is not None
+    if follow and (paged or summary):
+        msg = (
+            "--follow has no end: it does not go with --newest-first, --limit, --before, --summary"
+        )
+        raise UsageError(msg)
+    if summary and (question.newest_first or limit is not None):
+        raise UsageError("--summary is of all that fits: it has no --newest-first and no --limit")
+    if summary and output not in ("table", "json"):
+        raise UsageError(f"--summary is a table or json, not {output}")
+
+
+def _tell(found: Iterator[Event], question: Question, limit: int | None, told: Printer) -> None:
+    """Print the events; when a limit leaves some out, say how to go on."""
+    seq = 0
+    for event in itertools.islice(found, limit):
+        told.event(event)
+        seq = event.seq
+    told.end()
+    if limit is not None and next(found, None) is not None:
+        option = "--before" if question.newest_first else "--after"
+        say.person(f"there are more; go on with {option} {seq}")
+
+
+def _follow(byre: Byre, question: Question, told: Printer) -> None:
     from reconciler.watch.follow import LogFollower, changes  # noqa: PLC0415 - only with --follow
 
     with LogFollower(byre.log.path) as follower:
-        after = 0
+        after = question.after
         for seq in changes(follower, byre.log.last_seq):
-            while events := ask(byre.log, attrs.evolve(question, after=after), limit=PAGE_MAX):
-                after = events[-1].seq
-                _show(events, output, follow=True)
+            for event in search(byre.log, attrs.evolve(question, after=after)):
+                after = event.seq
+                told.event(event)
+            told.flush()
             after = max(after, seq)
-
-
-def _show(events: Sequence[Event], output: str, *, follow: bool = False) -> None:
-    if output == "json":
-        say.machine([as_json(event) for event in events])
-    elif output == "jsonl":
-        for event in events:
-            say.machine_line(as_json(event))
-    elif follow:
-        for event in events:
-            say.person("  ".join(_row(event)))
-    else:
-        say.table(
-            ("SEQ", "TIME", "DISK", "GEN", "EVENT", "WHAT", "ACTOR"), [_row(e) for e in events]
-        )
-
-
-def _row(event: Event) -> list[str]:
-    return [
-        str(event.seq),
-        say.local_time(event.at),
-        event.disk,
-        str(event.generation) if event.generation else "-",
-        event.type,
-        what(event),
-        event.actor,
-    ]
-
-
-def what(event: Event) -> str:
-    """Return the one line of an event that a person wants to read."""
-    data = event.data
-    words: list[str] = []
-    if "trigger" in data:
-        words.append(f"{data['trigger']}: {data['source']} → {data['target']}")
-    if event.type == "disk.declared":
-        spec = data["spec"]
-        words.append(f"{spec['state']} on {spec['base']}")
-    if event.type.startswith("orphan."):
-        words.append(f"{data['kind']} {data['name']}")
-    if data.get("device"):
-        words.append(f"at {data['device']}")
-    if data.get("duration_ns"):
-        words.append(f"in {data['duration_ns'] / 1e6:.1f} ms")
-    if data.get("differences"):
-        words.append("; ".join(data["differences"]))
-    if data.get("resumes"):
-        words.append(f"(goes on with event {data['resumes']}, which a crash left open)")
-    told = ["cause", "message", "was", "resolution", "evidence", "why", "form", "path"]
-    if data.get("trigger") == "attach":
-        told.append("driver_reason")  # of one disk it is always the same
-    words += [str(data[key]) for key in told if data.get(key)]
-    if event.reason:
-        words.append(f"({event.reason})")
-    return ", ".join(words)
