@@ -18,7 +18,6 @@ import os
 import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 import attrs
@@ -104,12 +103,7 @@ class Byre:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     # --- saying what should be ---------------------------------------------------------------
@@ -187,17 +181,12 @@ class Byre:
 
     def history(self, name: str) -> list[Event]:
         """Return the events of one disk, oldest first."""
-        return history.ask(self.log, history.Question(disk=name))
+        return list(history.search(self.log, history.Question(disk=name)))
 
     def look(self, record: Record) -> tuple[View, observe.Choice]:
         """Look at a disk in the kernel, as a pass would; changes nothing."""
-        return observe.look(
-            self.kernel,
-            BaseLoops(self.kernel, self.log.root_id),
-            self.root,
-            record,
-            self.settings,
-        )
+        loops = BaseLoops(self.kernel, self.log.root_id)
+        return observe.look(self.kernel, loops, self.root, record, self.settings)
 
     def sources(self) -> Sources:
         """Return what opens this root's disks for reading their content."""
