@@ -35,6 +35,7 @@ _COMMANDS: Final[dict[str, str]] = {
     "retry": "declaring",
     "get": "getting",
     "history": "telling",
+    "timeline": "timelining",
     "plan": "planning",
     "explain": "planning",
     "replay": "proving",

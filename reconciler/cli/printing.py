@@ -132,10 +132,10 @@ def row(event: Event) -> list[str]:
         event.correlation_id[:CORRELATION_CHARS] or "-",
         what(event),
     ]
-    return [_plain(cell) for cell in cells]
+    return [plain(cell) for cell in cells]
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Return a text in one line: what somebody put into a reason must not drive a terminal."""
     if text.isprintable():
         return text
