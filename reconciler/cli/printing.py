@@ -50,8 +50,7 @@ def printer(output: str) -> Printer:
 
 class _Lines:
     def event(self, event: Event) -> None:
-        text = json.dumps(as_json(event), separators=(",", ":"), ensure_ascii=False)
-        say.machine_text(text + "\n")
+        say.machine_text(say.one_line(as_json(event)))
 
     def flush(self) -> None:
         say.flush()

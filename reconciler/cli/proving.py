@@ -12,6 +12,7 @@ from reconciler.api import Byre
 from reconciler.cli import options, say
 from reconciler.cli.app import Context
 from reconciler.cli.auditing import head_command, keygen_command, verify_command
+from reconciler.cli.exporting import export_command
 from reconciler.cli.keeping import backup_command, restore_command
 from statemachine import history
 from statemachine.eventlog import EventLog
@@ -90,6 +91,7 @@ for _command in (
     keygen_command,
     backup_command,
     restore_command,
+    export_command,
 ):
     log_command.add_command(_command)
 

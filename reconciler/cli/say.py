@@ -36,8 +36,13 @@ def line(text: str) -> None:
 
 def machine_line(data: object) -> None:
     """Print one JSON document to stdout, as one line."""
-    sys.stdout.write(json.dumps(data, separators=(",", ":"), ensure_ascii=False) + "\n")
+    sys.stdout.write(one_line(data))
     sys.stdout.flush()
+
+
+def one_line(data: object) -> str:
+    """Return one JSON document in one line, with its end."""
+    return json.dumps(data, separators=(",", ":"), ensure_ascii=False) + "\n"
 
 
 def machine_text(text: str) -> None:

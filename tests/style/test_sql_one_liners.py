@@ -1,4 +1,4 @@
-"""Every command of the page on finding out what happened works, and says something."""
+"""Every command of the pages on finding out what happened works, and says something."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.style import shellpages
 
 pytestmark = pytest.mark.slow
 
-PAGE = "docs/how-to/find-out-what-happened.md"
+PAGES = ("docs/how-to/find-out-what-happened.md", "docs/how-to/use-the-log-elsewhere.md")
 LIFE = """
 truncate -s 1M base.img
 byre create sb-1 --base base.img --link vm/link --wait
@@ -36,8 +36,13 @@ NOTHING_FAILED = "outcome <> 'completed'"
 
 
 def lines() -> list[str]:
-    """Return the commands of the page, one a line."""
-    return [line for step in shellpages.steps(PAGE) for line in step.commands.splitlines()]
+    """Return the commands of the pages, one a line."""
+    return [
+        line
+        for page in PAGES
+        for step in shellpages.steps(page)
+        for line in step.commands.splitlines()
+    ]
 
 
 @pytest.fixture(scope="module")
