@@ -143,6 +143,7 @@ PROGRAMS: Final[dict[str, str]] = {
 SQLITE: Final[dict[str, str]] = {
     "reconciler/bench/appends.py": "times SQLite alone, beside the log",
     "reconciler/bench/machine.py": "asks for SQLite's version; opens nothing",
+    "reconciler/bench/questions.py": "times SQLite alone, beside a question; reads only",
     "reconciler/checkup/finding.py": "asks for SQLite's version; opens nothing",
     "statemachine/database.py": "opens the log and sorts SQLite's errors",
     "statemachine/schema.py": "makes the tables",
@@ -161,6 +162,7 @@ CLOCKS: Final[dict[str, str]] = {
 }
 DICE: Final[dict[str, str]] = {
     "reconciler/api.py": "hands `random.random` in",
+    "reconciler/bench/questions.py": "which disks and times to ask for, from a seed",
     "reconciler/chaos/world.py": "all dice of a run, from its seed",
     "reconciler/daemon.py": "the jitter of the resync",
 }
@@ -218,6 +220,7 @@ NUMBERS: Final[dict[str, str]] = {
     "reconciler/bench/targets.py: bound": "the words beside it have the unit",
     "reconciler/bench/targets.py: value": "the words beside it have the unit",
     "reconciler/bench/page.py: value": "whatever is printed; its unit stands beside it",
+    "reconciler/cli/timesvg.py: x": "units of the drawing, by SVG's own name",
     "reconciler/clock.py: timeout": "the name is threading's",
     "reconciler/config.py: low": "the bound of whatever is checked",
     "reconciler/config.py: high": "the bound of whatever is checked",
