@@ -221,6 +221,7 @@ NUMBERS: Final[dict[str, str]] = {
     "reconciler/bench/targets.py: value": "the words beside it have the unit",
     "reconciler/bench/page.py: value": "whatever is printed; its unit stands beside it",
     "reconciler/cli/timesvg.py: x": "units of the drawing, by SVG's own name",
+    "reconciler/cli/timesvg.py: y": "units of the drawing, by SVG's own name",
     "reconciler/clock.py: timeout": "the name is threading's",
     "reconciler/config.py: low": "the bound of whatever is checked",
     "reconciler/config.py: high": "the bound of whatever is checked",
