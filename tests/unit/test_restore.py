@@ -273,6 +273,52 @@ def test_a_disk_that_was_only_declared_is_not_made_for_an_old_wish(stage: Stage)
     stage.close()
 
 
+def test_a_disk_that_was_wanted_again_then_is_not_made_anew_for_that(stage: Stage) -> None:
+    live(stage)
+    append, copy = stage.byre.log.append, stage.root.parent / "backup.db"
+
+    def meddling(events: Sequence[NewEvent]) -> list[Event]:
+        stored = append(events)
+        if stored[-1].data.get("trigger") == "remove" and not copy.exists():
+            if stored[-1].type == "transition.started":
+                stage.declare(link=LINK)
+            else:
+                back_up(stage.byre.root.log, copy)
+        return stored
+
+    stage.byre.log.append = meddling  # type: ignore[method-assign]
+    remove(stage)
+    assert (stage.record().generation, stage.record().state) == (2, State.SNAPSHOTTED)
+    stage.command(Trigger.REMOVE)
+    put_back(stage, copy)
+    stage.settle()
+    assert (stage.record().generation, stage.record().state) == (1, State.REMOVED)
+    assert (numbers(stage), is_held(stage)) == ({}, True)
+    stage.declare(link=LINK)
+    stage.settle()
+    assert (stage.record().generation, stage.record().state) == (2, State.SNAPSHOTTED)
+    stage.check()
+    stage.close()
+
+
+def test_what_is_below_live_is_not_tidied_up_for_an_old_wish(stage: Stage) -> None:
+    live(stage)
+    pause(stage)
+    copy = copied(stage)
+    text = f"/dev/mapper/{stage.record().device_name}"
+    for folder in (LINK.parent.parent, LINK.parent):
+        stage.kernel.make_folder(folder)
+    stage.kernel.put_link(LINK, text, replaces=None)
+    put_back(stage, copy)
+    stage.settle()
+    assert stage.kernel.read_link(LINK).target == text
+    stage.byre.retry(["sb-1"])
+    stage.settle()
+    assert stage.kernel.read_link(LINK).target == ""
+    stage.check()
+    stage.close()
+
+
 def test_a_disk_that_the_backup_does_not_know_is_an_orphan_and_can_be_adopted(
     stage: Stage,
 ) -> None:
