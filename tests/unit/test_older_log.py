@@ -58,7 +58,8 @@ def test_a_live_disk_stays_as_it_is_where_the_older_log_wants_it_live(
     calls = len(stage.kernel.trace)
     put_back(stage, folder / "older.db")
     stage.settle()
-    done = {call.name for call in stage.kernel.trace[calls:]}
+    # What is refused as it is there already has done nothing.
+    done = {call.name for call in stage.kernel.trace[calls:] if call.error is None}
     record = stage.record()
     if record.desired is Desired.LIVE:
         assert set() == done & {"dm_create", "dm_load", "dm_remove"}
