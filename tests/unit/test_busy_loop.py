@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+import structlog
+from structlog.testing import capture_logs
 
 from reconciler.api import Byre
 from reconciler.config import Settings
@@ -47,6 +49,14 @@ def device(world: RealWorld, byre: Byre) -> str:
     [waited] = byre.wait(["sb-1"], timeout_s=GIVE_UP_S)
     assert waited.record.device.startswith("/dev/loop")
     return waited.record.device
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    """Catch what is logged: a command of an earlier test may have left a closed stream for it."""
+    with capture_logs():
+        yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture
