@@ -26,7 +26,7 @@ from reconciler.content.spans import total
 from reconciler.drivers.cow_room import first_size
 from reconciler.kernel import clone, extents, files, newfile, safepath
 from reconciler.outside import append, failing, outside
-from reconciler.requester import this_process
+from reconciler.requester import checked_claim, this_process
 from reconciler.source import WhenLive
 from statemachine import payloads
 from statemachine.errors import IdentityMismatch, RefusedError
@@ -175,6 +175,7 @@ def import_delta(
     *,
     driver: DriverChoice = DriverChoice.AUTO,
     reason: str = "",
+    on_behalf_of: str = "",
     tell: Tell = _untold,
 ) -> Imported:
     """Make a paused disk of a delta and of the base that it was made on.
@@ -186,17 +187,21 @@ def import_delta(
         base: the image; its digest must be the one in the delta.
         driver: how it is built; `auto` takes a clone where there is no device-mapper.
         reason: why; recorded.
+        on_behalf_of: for whom, as the caller says; recorded as a claim.
         tell: is told how far it is.
 
     Raises:
+        UsageError: the claim is no short plain text.
         SpecError: the name or the base cannot be used.
         RefusedError: there is a disk of this name.
         IdentityMismatch: the base is another one.
         DeltaDamaged: the file is no delta, or not a whole one; nothing was made.
         ActionError: a file could not be read or written; nothing was made.
     """
+    claim = checked_claim(on_behalf_of)
     with failing(f"import {path} as {name}"):
-        return _Import(byre, name, driver, base, tell).run(path.absolute(), reason)
+        made = _Import(byre, name, driver, base, tell)
+        return made.run(path.absolute(), reason=reason, claim=claim)
 
 
 class _Import:
@@ -215,7 +220,7 @@ class _Import:
         is_clone = bool(why_no_dm) or driver is DriverChoice.CLONE
         self._driver = DriverChoice.CLONE if is_clone else DriverChoice.DM_SNAPSHOT
 
-    def run(self, path: Path, reason: str) -> Imported:
+    def run(self, path: Path, *, reason: str, claim: str) -> Imported:
         with (
             safepath.regular(path, os.O_RDONLY, follow=True) as descriptor,
             os.fdopen(os.dup(descriptor), "rb") as file,
@@ -226,7 +231,8 @@ class _Import:
         found = self._byre.kernel.identify(own)
         assert found is not None, own
         try:
-            self._byre.log.append(self._events(path, own, found, pin, reason))
+            events = self._events(path, own, found, pin, reason=reason, claim=claim)
+            self._byre.log.append(events)
         except BaseException:
             self._byre.kernel.remove_file(own, found)
             raise
@@ -291,7 +297,14 @@ class _Import:
         return content
 
     def _events(
-        self, path: Path, own: Path, found: FileIdentity, pin: FileIdentity, reason: str
+        self,
+        path: Path,
+        own: Path,
+        found: FileIdentity,
+        pin: FileIdentity,
+        *,
+        reason: str,
+        claim: str,
     ) -> tuple[NewEvent, NewEvent]:
         """Return how the log learns of the disk: wanted, and there."""
         by = this_process()
@@ -302,6 +315,7 @@ class _Import:
             base=pin,
             by=by,
             why=payloads.IMPORTED,
+            on_behalf_of=claim,
         )
         because = f" ({self._why_clone})" if self._why_clone else ""
         drift = payloads.DriftDetected(

@@ -109,10 +109,19 @@ def export_command(
     help="How it is built; auto takes dm-snapshot where the kernel has it.",
 )
 @options.reasoned
+@options.claimed
 @options.output("table", "json")
 @click.pass_obj
 def import_command(
-    ctx: Context, *, name: str, source: Path, base: str, driver: str, reason: str, output: str
+    ctx: Context,
+    *,
+    name: str,
+    source: Path,
+    base: str,
+    driver: str,
+    reason: str,
+    on_behalf_of: str,
+    output: str,
 ) -> None:
     """Make a paused disk of what `byre export` wrote; `byre restore` brings it to life.
 
@@ -131,6 +140,7 @@ def import_command(
                 base,
                 driver=DriverChoice(driver),
                 reason=reason,
+                on_behalf_of=on_behalf_of,
                 tell=tell,
             )
         if output == "json":

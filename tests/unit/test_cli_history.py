@@ -8,10 +8,12 @@ import json
 import os
 from pathlib import Path
 
+import click
 import pytest
 
 from reconciler import requester
 from reconciler.cli import printing
+from reconciler.cli.app import cli
 from statemachine.schema import EVENT_COLUMNS
 from tests.unit.cliworld import Answer, World
 
@@ -199,6 +201,20 @@ def test_a_claim_is_short_plain_text(world: World, claim: str, command: tuple[st
     answer = world.byre(*command, "--on-behalf-of", claim)
     assert (answer.code, "200 characters" in answer.err) == (2, True)
     assert before == world.seq()
+
+
+def test_whoever_asks_for_a_disk_may_say_for_whom() -> None:
+    context = click.Context(cli)
+    commands = {name: cli.get_command(context, name) for name in cli.list_commands(context)}
+    takes = {
+        name: {option.name for option in command.params} & {"reason", "on_behalf_of"}
+        for name, command in commands.items()
+        if command is not None
+    }
+    copies = {"flatten", "export"}  # they ask for no disk; they tell of a file that is there
+    without = {name for name, options in takes.items() if options == {"reason"}}
+    assert copies == without
+    assert len([name for name, options in takes.items() if len(options) == 2]) >= 8
 
 
 def test_who_logged_in_is_said_when_it_is_another(monkeypatch: pytest.MonkeyPatch) -> None:
