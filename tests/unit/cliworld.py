@@ -8,6 +8,7 @@ from typing import Any
 
 import attrs
 import pytest
+import structlog
 
 from reconciler import api
 from reconciler.cli.app import run
@@ -52,6 +53,8 @@ class World:
         self._capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
             run(["--root", str(self.root), *map(str, arguments)])
+        # What a command set up speaks to a stream that pytest closes after this test.
+        structlog.reset_defaults()
         said = self._capsys.readouterr()
         code = ended.value.code
         assert isinstance(code, int)
