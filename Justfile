@@ -76,6 +76,10 @@ bench *ARGS:
     cp "{{bench}}/both.json" docs/explanation/performance.json
     python docs/generate.py
 
+# What a log of ten million events costs, in figures; takes an hour and 10 GB:  just bench-log 1000000
+bench-log EVENTS="10000000" *ARGS:
+    shift; byre bench log --events "{{EVENTS}}" --where "on the host" "$@"
+
 # Write the generated pages anew
 docs:
     python docs/generate.py

@@ -30,11 +30,11 @@ MEANINGS: Final[dict[str, dict[str, str]]] = {
         "device_name": "what the dm device is called",
     },
     "TransitionStarted": {
-        "actions": "the plan, in order, in words",
-        "cow_path": "the disk's own file",
+        "actions": "the plan, in order: the names of the actions that `byre plan` tells in words",
+        "cow_path": "the disk's own file, in the first intent of a generation",
     },
     "TransitionCompleted": {
-        "changed": "the actions that had something to change, in words",
+        "unchanged": "the actions that found nothing to change, checks among them",
         "cow": "the disk's own file as it is now",
         "device": "its path; empty unless the disk is live",
         "device_number": "major and minor, as `253:4`",
@@ -48,6 +48,14 @@ MEANINGS: Final[dict[str, dict[str, str]]] = {
         "holders": "who holds the thing",
         "undone": "what this attempt had changed and took back, last change first",
         "not_undone": "what could not be taken back, with the reason",
+    },
+    "LogArchived": {
+        "first_seq": "the first event in the archive",
+        "last_seq": "the last one; the log begins after it",
+        "last_hash": "its hash, which the next event has as `prev_hash`",
+        "file": "where the archive was written",
+        "digest": "SHA-256 of that file",
+        "checkpoint": "the `digest` of the checkpoint that the log begins with",
     },
     "DriftDetected": {
         "differences": "what the kernel shows, in words",

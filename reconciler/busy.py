@@ -22,7 +22,8 @@ from statemachine.errors import ActionError, BlockedError, PermanentError
 from statemachine.machine import LIVE, Trigger
 from statemachine.names import DmUuid
 from statemachine.observed import DeviceNumber, Holder, ObservedDisk
-from statemachine.projection import Failure, Record
+from statemachine.plight import Failure
+from statemachine.projection import Record
 from statemachine.spec import OnBusy
 
 KIND: Final = "in-use"

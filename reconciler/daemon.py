@@ -44,6 +44,9 @@ ECHO_S: Final = 0.1
 for all of it, later."""
 RESYNC_JITTER: Final = 0.2
 """A resync comes a fifth earlier or later, so that many hosts do not fall into step."""
+TAIL_EVENTS: Final = 500
+"""With more events than that since the last checkpoint, one is written at the end: the next start
+then reads next to nothing."""
 CHORE_TIMEOUT_S: Final = 3600.0
 _SIGNALS: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 
@@ -108,6 +111,7 @@ class Daemon:
             reconciler.started(version=importlib.metadata.version("byre"))
             self._work(reconciler)
             reconciler.stopped(why=self._why)
+            byre.log.checkpoint(after_events=TAIL_EVENTS)
         finally:
             byre.lock.release()
 

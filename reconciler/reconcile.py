@@ -32,7 +32,7 @@ from reconciler.kernel.port import Kernel
 from reconciler.protect import NO_SPACE, no_room
 from reconciler.protector import Protector
 from reconciler.recording import HOLDS_BASE, uses_base_loop
-from statemachine import payloads
+from statemachine import history, payloads
 from statemachine.errors import (
     ActionError,
     BlockedError,
@@ -41,7 +41,6 @@ from statemachine.errors import (
     VersionConflict,
 )
 from statemachine.eventlog import EventLog
-from statemachine.events import EventType
 from statemachine.machine import LIVE, Trigger
 from statemachine.names import HOST
 from statemachine.observed import FileIdentity
@@ -129,15 +128,13 @@ class Reconciler:
 
     def _note_boot(self) -> None:
         boot = self.kernel.boot_id()
-        known = self.log.select(
-            "WHERE type = ? ORDER BY seq DESC LIMIT 1", EventType.HOST_BOOTED.value
-        )
-        if known and known[0].boot_id == boot:
+        before = history.last_boot(self.log)
+        if before == boot:
             return
         payload = payloads.HostBooted(
             root_id=self.log.root_id,
             kernel=platform.release(),
-            previous_boot_id=known[0].boot_id if known else "",
+            previous_boot_id=before,
         )
         self.log.append([recording.event(HOST, payload)])
 

@@ -86,9 +86,9 @@ def started(
         attempt=record.attempts + 1,
         driver=choice.driver.name,
         driver_reason=choice.fell_back_because,
-        actions=tuple(map(str, move.actions)),
+        actions=tuple(type(each).__name__ for each in move.actions),
         resumes=move.resumes,
-        cow_path=record.cow_path or str(choice.driver.cow_path(record, view.ground)),
+        cow_path="" if record.cow_path else str(choice.driver.cow_path(record, view.ground)),
         made_folders=made_folders,
     )
 
@@ -107,7 +107,9 @@ def completed(
         trigger=move.trigger,
         source=move.source,
         target=move.target,
-        changed=done.changed,
+        unchanged=tuple(
+            type(each).__name__ for each in move.actions if str(each) not in done.changed
+        ),
         cow=None if move.target is State.REMOVED else _cow_now(view, scene, cow_path),
         cow_method=scene.cow_method,
         device=(scene.device_path or record.device) if live else "",

@@ -1,8 +1,8 @@
 """One transaction of the log: events get their places and hashes, and the projection moves along.
 
-Works on a connection that holds the write lock; begins and commits nothing itself. The other
-half is reading a record and replaying events, which must give the same.
-May be imported by eventlog, diagnosis, proof, history and salvage.
+Works on a connection that holds the write lock; begins and commits nothing itself. The other half
+is `roster`, which replays events and must give the same records.
+May be imported by eventlog and what stands above it in `statemachine`.
 """
 
 from __future__ import annotations
@@ -68,23 +68,6 @@ def check_hash(event: Event) -> None:
         raise LogDamaged(msg, seq=event.seq, hint=hint)
 
 
-def replay(events: Iterable[Event]) -> dict[str, Record]:
-    """Make all records from events alone, by name.
-
-    Raises:
-        LogDamaged: an event does not fit what went before it.
-    """
-    records: dict[str, Record] = {}
-    for event in events:
-        try:
-            record = projection.apply(records.get(event.disk), event)
-        except ValueError as error:
-            raise LogDamaged(str(error), seq=event.seq) from error
-        if record is not None:
-            records[event.disk] = record
-    return records
-
-
 def write_records(connection: sqlite3.Connection, records: Iterable[Record]) -> None:
     """Write rows of the table `disks`, over those of the same names."""
     connection.executemany(_UPSERT_DISK, map(_disk_row, records))
@@ -106,12 +89,15 @@ class Request:
 
 
 class Batch:
-    """The events of one transaction: placed one request after the other, then written at once."""
+    """The events of one transaction: placed one request after the other, then written at once.
+
+    `boot_id` and `now_ns` are what the next events get; a story of a longer time moves them.
+    """
 
     def __init__(self, connection: sqlite3.Connection, boot_id: str, now_ns: int) -> None:
         self._connection = connection
-        self._boot_id = boot_id
-        self._now_ns = now_ns
+        self.boot_id = boot_id
+        self.now_ns = now_ns
         self._events: list[Event] = []
         self._records: dict[str, Record | None] = {}
         self._host_version: int | None = None
@@ -158,11 +144,11 @@ class Batch:
             generation,
             version,
             new.type.value,
-            self._now_ns,
+            self.now_ns,
             new.actor,
             new.reason,
             new.correlation_id,
-            self._boot_id,
+            self.boot_id,
             encode(new.type, new.data),
             self._hash,
         )
@@ -219,6 +205,6 @@ def _disk_row(record: Record) -> tuple[object, ...]:
         "attempts": record.attempts,
         "next_retry_at": failure.retry_at if failure else None,
         "updated_at": record.updated_at,
-        "record": json.dumps(projection.to_row(record), separators=(",", ":"), sort_keys=True),
+        "record": projection.to_text(record),
     }
     return tuple(values[column] for column in DISK_COLUMNS)

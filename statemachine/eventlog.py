@@ -12,16 +12,17 @@ opinion about what a disk should become. May be imported by diagnosis, proof, hi
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 import attrs
 
-from statemachine import database
-from statemachine.batch import SELECT_EVENTS, Batch, Request, read_record, replay, write_records
+from statemachine import checkpoints, database
+from statemachine.batch import SELECT_EVENTS, Batch, Request, read_record
 from statemachine.errors import LogDamaged, LogUnavailable
 from statemachine.events import Event, EventType, NewEvent
 from statemachine.head import Noted
@@ -33,6 +34,7 @@ from statemachine.writer import Writer, check_end, head_of
 if TYPE_CHECKING:
     import sqlite3
 
+T = TypeVar("T")
 Row = tuple[Any, ...]
 
 _RECORDS_IN_USE: Final = f"SELECT record FROM disks WHERE {IN_USE} ORDER BY name"  # noqa: S608 - constants
@@ -87,6 +89,11 @@ class EventLog:
         self._read_lock = threading.Lock()
         self._commit_lock = threading.Lock()
         self._queue_lock = threading.Lock()
+        self._checkpoint_lock = threading.Lock()
+        self._checkpoint_due = 0
+        """From which seq on it is worth a look whether a checkpoint is due."""
+        self._newest = 0
+        """The newest event of our own; others' are seen when a checkpoint is looked for."""
         self._queue: list[Request] = []
         self._writer: Writer | None = None
         noted = self.head.read()
@@ -142,21 +149,71 @@ class EventLog:
         with self._commit_lock:
             if not request.settled:
                 self._commit_waiting()
+        self.checkpoint_when_due()
         if request.error is not None:
             raise request.error
         return request.stored
 
-    def rebuild_projection(self) -> int:
-        """Throw the projection away and make it again from the events; returns how many disks."""
+    def transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do some work of the log's own upkeep in one transaction, with nobody else in between.
 
-        def rebuild(connection: sqlite3.Connection) -> int:
-            connection.execute("DELETE FROM disks")
-            records = replay(self.events())
-            write_records(connection, records.values())
-            return len(records)
-
+        Raises:
+            LogUnavailable, LogDamaged: see `append`.
+        """
         with self._commit_lock:
-            return self._writable().transact(rebuild)
+            return self._writable().transact(work)
+
+    def outside_of_transactions(self, work: Callable[[sqlite3.Connection], object]) -> None:
+        """Do what SQLite does in no transaction of ours (VACUUM), with no thread in between."""
+        with self._commit_lock:
+            self._writable().alone(work)
+
+    def now_ns(self) -> int:
+        """Return the time that an event would get now."""
+        return self._clock_ns()
+
+    def checkpoint(self, *, after_events: int = 1) -> bool:
+        """Write a checkpoint of the newest event; False if there is one, or no room for it.
+
+        Made of what one reader sees, so that nobody who appends waits for more than the row.
+
+        Args:
+            after_events: how many there must be since the last one.
+        """
+        last = self.at_one_moment(checkpoints.newest)
+        if self.last_seq() - (last.seq if last else 0) < after_events:
+            return False
+        with self.frozen() as connection:
+            made = checkpoints.draft(connection)
+        if made is None:
+            return False
+        self._checkpoint_due = made.next_due
+
+        def write(connection: sqlite3.Connection) -> bool:
+            return checkpoints.write(connection, made)
+
+        try:
+            with self._commit_lock:
+                return self._writable().transact(write, may_use_reserve=False)
+        except LogUnavailable:
+            return False  # it is made of the events, and another one will be due
+
+    def checkpoint_when_due(self, *, newest: int = 0) -> None:
+        """Write a checkpoint if enough was appended since the last one; one thread at a time.
+
+        Args:
+            newest: the seq of an event that was brought in by `transact`.
+        """
+        self._newest = max(newest, self._newest)
+        if self._newest < self._checkpoint_due or not self._checkpoint_lock.acquire(blocking=False):
+            return
+        try:
+            last = self.at_one_moment(checkpoints.newest)
+            self._checkpoint_due = last.next_due if last else checkpoints.EVENTS_BETWEEN
+            if self._newest >= self._checkpoint_due:
+                self.checkpoint()
+        finally:
+            self._checkpoint_lock.release()
 
     def _writable(self) -> Writer:
         assert self._writer is not None, "the log was opened for questions only"
@@ -177,6 +234,7 @@ class EventLog:
         try:
             written = self._writable().transact(write)
             moved = written.moved
+            self._newest = written.head.seq
             self.head.note(written.head)
             self.commits += 1
         except Exception as error:  # noqa: BLE001 - handed to every caller of the group
@@ -224,16 +282,40 @@ class EventLog:
         rows = self._read(query, device_name)
         return read_record(rows[0][0]) if rows else None
 
-    def moment(self) -> tuple[int, list[Record]]:
-        """Return (newest seq, all records) as they are at one moment, whoever appends meanwhile."""
-        rows = self._read(
-            "SELECT newest.seq, record FROM (SELECT coalesce(max(seq), 0) AS seq FROM events) "
-            "AS newest LEFT JOIN disks ORDER BY name"
-        )
-        return int(rows[0][0]), [read_record(row[1]) for row in rows if row[1] is not None]
+    def begins_after(self) -> Noted:
+        """Return the event before the first one: the last in an archive; seq 0 if none is."""
+        return self.at_one_moment(checkpoints.begin)
+
+    def at_one_moment(self, look: Callable[[sqlite3.Connection], T]) -> T:
+        """Ask several short questions of one moment, whoever appends meanwhile."""
+        with database.told_apart(self.path), self._read_lock:
+            self._reader.execute("BEGIN")
+            try:
+                return look(self._reader)
+            finally:
+                self._reader.execute("COMMIT")
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[sqlite3.Connection]:
+        """Hold one moment of the log, on a connection of its own, for as long as it takes.
+
+        Others append meanwhile; SQLite keeps what this connection sees in the WAL until the end.
+        """
+        connection = database.open_log(self.path, read_only=True)
+        try:
+            with database.told_apart(self.path):
+                connection.execute("BEGIN")
+                connection.execute("SELECT 1 FROM sqlite_master").fetchone()  # from here on
+                yield connection
+        finally:
+            connection.close()
 
     def events(self, *, after: int = 0) -> Iterator[Event]:
-        """Yield all events with a seq above `after`, in order, in bounded memory."""
+        """Yield all events with a seq above `after`, in order, in bounded memory.
+
+        What is in an archive is not among them, even while it is being deleted here.
+        """
+        after = max(after, self.begins_after().seq) if after >= 0 else after
         query = f"{SELECT_EVENTS} WHERE seq > ? ORDER BY seq LIMIT {PAGE_EVENTS}"
         while page := self._read(query, after):
             yield from (Event(*row) for row in page)

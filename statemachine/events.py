@@ -14,6 +14,7 @@ import enum
 import functools
 import hashlib
 import json
+import operator
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -48,6 +49,7 @@ class EventType(enum.StrEnum):
     HOST_BOOTED = "host.booted"
     RECONCILER_STARTED = "reconciler.started"
     RECONCILER_STOPPED = "reconciler.stopped"
+    LOG_ARCHIVED = "log.archived"
 
 
 @attrs.frozen(kw_only=True)
@@ -73,7 +75,7 @@ class NewEvent:
     correlation_id: str = ""
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)  # of millions, each for a moment: made in half the time
 class Event:
     """A row of the log, in the order of its columns.
 
@@ -94,9 +96,14 @@ class Event:
     prev_hash: str
     hash: str
 
+    @classmethod
+    def of(cls, row: tuple[Any, ...]) -> Event:
+        """Return a row of the database, in the order of its columns, as an event."""
+        return cls(*row)
+
     def columns(self) -> tuple[Any, ...]:
         """Return the row as the database has it; the hash is the last column."""
-        return tuple(getattr(self, name) for name in _COLUMNS)
+        return _columns(self)
 
     @property
     def data(self) -> Data:
@@ -113,19 +120,27 @@ class Event:
         return upcast(self.type, data)
 
 
-_COLUMNS: Final = tuple(attribute.name for attribute in attrs.fields(Event))
+_columns: Final = operator.attrgetter(*(attribute.name for attribute in attrs.fields(Event)))
 
 
-def canonical_bytes(columns: tuple[object, ...]) -> bytes:
+_quoted: Final = json.encoder.encode_basestring
+"""A text as JSON has it, without ASCII escapes; a whole encoder costs more than the hash."""
+
+
+def canonical_bytes(columns: tuple[int | str, ...]) -> bytes:
     """Return what the hash covers: all columns but the hash, as a JSON array.
 
     Compact separators, no ASCII escapes, UTF-8, in the order of the columns; `data` is the text
     of its JSON, as a string.
+
+    Raises:
+        TypeError, ValueError: there is something else among them than whole numbers and texts.
     """
-    return json.dumps(columns, separators=(",", ":"), ensure_ascii=False).encode()
+    parts = [_quoted(each) if isinstance(each, str) else f"{each:d}" for each in columns]
+    return f"[{','.join(parts)}]".encode()
 
 
-def chain_hash(columns: tuple[object, ...]) -> str:
+def chain_hash(columns: tuple[Any, ...]) -> str:
     """Return the hash of an event: SHA-256 over its canonical bytes, in hex."""
     return hashlib.sha256(canonical_bytes(columns)).hexdigest()
 
@@ -153,6 +168,9 @@ def upcast(event_type: str, data: Mapping[str, Any]) -> Data:
     Raises:
         ValueError: its schema version is no whole number, or its fields are not those of it.
     """
+    if not UPCASTERS:
+        _version(data)  # it must have one, whatever it is
+        return data
     current = dict(data)
     while (step := UPCASTERS.get((event_type, _version(current)))) is not None:
         current = {**step(current), "v": _version(current) + 1}

@@ -11,12 +11,17 @@ from typing import Final
 
 import attrs
 
-from statemachine.batch import replay
+from statemachine import checkpoints, timetravel
+from statemachine.batch import check_hash, read_record
+from statemachine.checkpoints import Checkpoint
 from statemachine.errors import LogDamaged
 from statemachine.eventlog import PAGE_EVENTS, EventLog
-from statemachine.events import Event
+from statemachine.events import Event, EventType
+from statemachine.head import Noted
+from statemachine.projection import Record
 from statemachine.proof import Verification, verify
 from statemachine.questions import Question, as_json, iso
+from statemachine.roster import Roster
 from statemachine.search import search
 
 __all__ = [
@@ -59,51 +64,106 @@ class Difference:
     field: str
     recorded: object
     replayed: object
+    where: str = ""
+    """Which checkpoint says so; "" for the record."""
 
     def __str__(self) -> str:
         """Print in one line, for people."""
-        return f"{self.disk}: {self.field}: recorded {self.recorded}, replayed {self.replayed}"
+        where = f"{self.where}: " if self.where else ""
+        told = f"recorded {self.recorded}, replayed {self.replayed}"
+        return f"{where}{self.disk}: {self.field}: {told}"
 
 
 def compare(log: EventLog) -> Iterator[Difference]:
     """Rebuild all records from the events alone and yield where the projection differs.
 
-    Others may append meanwhile: what is compared is the log as it was when this began.
+    Others may append meanwhile: what is compared is the log as it was when this began. The memory
+    it takes is that of the disks that are not removed.
 
     Raises:
         LogDamaged: the events themselves do not fit together.
     """
-    newest, records = log.moment()
-    recorded = {record.name: record for record in records}
-    replayed = replay(itertools.takewhile(lambda event: event.seq <= newest, log.events()))
-    for name in sorted(recorded.keys() | replayed.keys()):
-        ours, theirs = recorded.get(name), replayed.get(name)
-        if ours is None or theirs is None:
-            yield Difference(
-                disk=name,
-                field="record",
-                recorded="none" if ours is None else "one",
-                replayed="none" if theirs is None else "one",
-            )
-            continue
-        for field in attrs.fields_dict(type(ours)):
-            if getattr(ours, field) != getattr(theirs, field):
-                yield Difference(
-                    disk=name,
-                    field=field,
-                    recorded=getattr(ours, field),
-                    replayed=getattr(theirs, field),
-                )
+    with log.frozen() as connection, Roster() as roster:
+        timetravel.load(connection, roster, timetravel.first_start(connection), everything=True)
+        roster.replay(timetravel.events_between(connection, checkpoints.begin(connection).seq))
+        recorded = connection.execute("SELECT name, record FROM disks ORDER BY name")
+        yield from differences(recorded, roster.texts())
+
+
+def differences(
+    recorded: Iterator[tuple[str, str]], replayed: Iterator[tuple[str, str]]
+) -> Iterator[Difference]:
+    """Yield where two lots of (name, record as text), each by name, differ.
+
+    Raises:
+        LogDamaged: a recorded text is no record.
+    """
+    ours, theirs = next(recorded, None), next(replayed, None)
+    while ours is not None or theirs is not None:
+        if theirs is None or (ours is not None and ours[0] < theirs[0]):
+            assert ours is not None, "one of both is there"
+            yield Difference(disk=ours[0], field="record", recorded="one", replayed="none")
+            ours = next(recorded, None)
+        elif ours is None or theirs[0] < ours[0]:
+            yield Difference(disk=theirs[0], field="record", recorded="none", replayed="one")
+            theirs = next(replayed, None)
+        else:
+            if ours[1] != theirs[1]:
+                yield from fields_that_differ(read_record(ours[1]), read_record(theirs[1]))
+            ours, theirs = next(recorded, None), next(replayed, None)
+
+
+def fields_that_differ(ours: Record, theirs: Record) -> Iterator[Difference]:
+    """Yield where two records of one disk differ, field by field."""
+    for field in attrs.fields_dict(Record):
+        recorded, replayed = getattr(ours, field), getattr(theirs, field)
+        if recorded != replayed:
+            yield Difference(disk=theirs.name, field=field, recorded=recorded, replayed=replayed)
 
 
 def prove(log: EventLog) -> None:
-    """Check all that a reconciler relies on: every event, and every record made of them.
+    """Check all that a reconciler relies on: the newest checkpoint, what followed, the records.
+
+    What is older is bound to that checkpoint, and `verify` and `compare` read it; a start that did
+    would take the longer the more has happened.
 
     Raises:
         LogDamaged: with what is wrong, and the way out.
     """
-    verify(log)
-    check_records(log)
+    with log.frozen() as connection:
+        start = checkpoints.newest(connection)
+    if start is None:
+        verify(log)
+        check_records(log)
+        return
+    start.check()
+    verify(log, start=_stands(log, start))
+    _insist(_compare_since(log, start))
+
+
+def _stands(log: EventLog, start: Checkpoint) -> Noted:
+    """Return the event that a checkpoint stands on; what is in an archive cannot be asked for."""
+    noted = Noted(start.seq, start.hash)
+    if noted == log.begins_after():
+        return noted
+    found = log.select("WHERE seq = ?", start.seq)
+    if not found or found[0].hash != start.hash:
+        msg = f"the checkpoint at event {start.seq} stands on another event than there is"
+        raise LogDamaged(msg, seq=start.seq, hint=checkpoints.WAY_OUT)
+    check_hash(found[0])
+    return noted
+
+
+def _compare_since(log: EventLog, start: Checkpoint) -> Iterator[Difference]:
+    """Compare the records of the living, and of those that were removed since a checkpoint."""
+    with log.frozen() as connection, Roster(start.records()) as roster:
+        roster.replay(timetravel.events_between(connection, start.seq))
+        recorded = connection.execute(
+            "SELECT name, record FROM disks WHERE state <> 'removed' "
+            "OR name IN (SELECT disk FROM events WHERE seq > ?) ORDER BY name",
+            (start.seq,),
+        )
+        yield from differences(recorded, roster.texts())
 
 
 def check_records(log: EventLog) -> None:
@@ -112,6 +172,19 @@ def check_records(log: EventLog) -> None:
     Raises:
         LogDamaged: one is not.
     """
-    for difference in compare(log):
+    _insist(compare(log))
+
+
+def _insist(found: Iterator[Difference]) -> None:
+    for difference in found:
         msg = f"a record is not what the events say: {difference}"
         raise LogDamaged(msg, hint="the events decide: `byre replay --repair`")
+
+
+def last_boot(log: EventLog) -> str:
+    """Return the boot of the newest `host.booted`, though it be in an archive; "" for none."""
+    newest = "WHERE type = ? ORDER BY seq DESC LIMIT 1"
+    if known := log.select(newest, EventType.HOST_BOOTED.value):
+        return known[0].boot_id
+    moved = log.select(newest, EventType.LOG_ARCHIVED.value)
+    return str(moved[0].data.get("booted", "")) if moved else ""

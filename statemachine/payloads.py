@@ -9,17 +9,15 @@ Pure; may be imported by projection, history and everything in `reconciler`.
 
 from __future__ import annotations
 
-import enum
-from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import attrs
 import cattrs
 
+from statemachine.codec import CONVERTER
 from statemachine.events import Data, Event, EventType
 from statemachine.machine import State, Trigger
-from statemachine.observed import DeviceNumber, FileIdentity
-from statemachine.units import Bytes, Sectors
+from statemachine.observed import FileIdentity
 
 T = TypeVar("T")
 
@@ -84,7 +82,7 @@ class TransitionCompleted:
     trigger: Trigger
     source: State
     target: State
-    changed: tuple[str, ...] = ()
+    unchanged: tuple[str, ...] = ()
     cow: FileIdentity | None = None
     cow_method: str = ""
     """"sparse", "reflink" or "sparse-copy"."""
@@ -292,6 +290,21 @@ class ReconcilerStopped:
     why: str
 
 
+@attrs.frozen(kw_only=True)
+class LogArchived:
+    """The oldest events went into an archive; the log begins after them."""
+
+    first_seq: int
+    last_seq: int
+    last_hash: str
+    file: str
+    digest: str
+    checkpoint: str
+    booted: str = ""
+    """The boot of the last `host.booted` until then; "" when there was none."""
+    by: Requester | None = None
+
+
 PAYLOADS: Final[dict[EventType, type[Any]]] = {
     EventType.DISK_DECLARED: DiskDeclared,
     EventType.TRANSITION_STARTED: TransitionStarted,
@@ -312,6 +325,7 @@ PAYLOADS: Final[dict[EventType, type[Any]]] = {
     EventType.HOST_BOOTED: HostBooted,
     EventType.RECONCILER_STARTED: ReconcilerStarted,
     EventType.RECONCILER_STOPPED: ReconcilerStopped,
+    EventType.LOG_ARCHIVED: LogArchived,
 }
 _TYPES: Final = {payload: event_type for event_type, payload in PAYLOADS.items()}
 
@@ -354,54 +368,3 @@ def structure(data: Data, kind: type[T]) -> T:
     ) as error:
         msg = f"{kind.__name__}: {error!r}"
         raise ValueError(msg) from error
-
-
-def _converter() -> cattrs.Converter:
-    converter = cattrs.Converter(omit_if_default=True, detailed_validation=False)
-    for unit in (Bytes, Sectors):
-        converter.register_unstructure_hook(unit, int)
-        converter.register_structure_hook(unit, lambda count, kind: kind(count))
-    converter.register_unstructure_hook(DeviceNumber, str)
-    converter.register_structure_hook(DeviceNumber, lambda text, kind: kind.parse(text))
-    converter.register_unstructure_hook_func(_is_path, str)
-    converter.register_structure_hook_func(_is_path, lambda text, _: Path(text))
-    converter.register_unstructure_hook_func(_is_enum, lambda member: member.value)
-    # By class: for these a hook by predicate comes after cattrs' own, which converts.
-    converter.register_structure_hook(int, _strict_int)
-    converter.register_structure_hook(bool, _strict_truth)
-    converter.register_structure_hook(str, _strict_text)
-    converter.register_structure_hook(enum.StrEnum, lambda text, kind: kind(text))
-    return converter
-
-
-def _is_path(kind: object) -> bool:
-    return isinstance(kind, type) and issubclass(kind, Path)
-
-
-def _is_enum(kind: object) -> bool:
-    return isinstance(kind, type) and issubclass(kind, enum.StrEnum)
-
-
-def _strict_int(value: object, _: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        msg = f"expected a whole number, found {value!r:.80}"
-        raise ValueError(msg)  # noqa: TRY004 - one error for all that does not fit
-    return value
-
-
-def _strict_truth(value: object, _: object) -> bool:
-    if not isinstance(value, bool):
-        msg = f"expected true or false, found {value!r:.80}"
-        raise ValueError(msg)  # noqa: TRY004 - one error for all that does not fit
-    return value
-
-
-def _strict_text(value: object, kind: type[str]) -> str:
-    """Read a text or a member of an enumeration of texts, which is a kind of `str` to cattrs."""
-    if not isinstance(value, str):
-        msg = f"expected text, found {value!r:.80}"
-        raise ValueError(msg)  # noqa: TRY004 - one error for all that does not fit
-    return kind(value)
-
-
-CONVERTER: Final = _converter()

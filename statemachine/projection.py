@@ -9,6 +9,7 @@ Pure; may be imported by eventlog, history and everything in `reconciler`.
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -18,71 +19,19 @@ from statemachine import payloads
 from statemachine.errors import ForeignDevice
 from statemachine.events import Event
 from statemachine.machine import LIVE, Desired, State, Trigger, is_met
+from statemachine.names import HOST
 from statemachine.observed import FileIdentity
+from statemachine.plight import Failure, Fault, Frozen, Held, InFlight
 from statemachine.spec import DiskSpec
 from statemachine.units import Bytes
 
 
-@attrs.frozen(kw_only=True)
-class InFlight:
-    """An intent without an outcome: being done just now, or left by a crash."""
-
-    trigger: Trigger
-    source: State
-    target: State
-    seq: int
-    attempt: int
-
-
-@attrs.frozen(kw_only=True)
-class Failure:
-    """Why the last attempt failed, and what it waits for."""
-
-    trigger: Trigger
-    consequence: str
-    kind: str
-    message: str
-    since: int
-    hint: str = ""
-    errno: int | None = None
-    exit_code: int = 1
-    holders: tuple[str, ...] = ()
-    retry_at: int | None = None
-    world: str = ""
-    overdue: bool = False
-
-
-@attrs.frozen(kw_only=True)
-class Fault:
-    """Why nothing is done to this disk until a person says so."""
-
-    kind: str
-    message: str
-    since: int
-    hint: str = ""
-    exit_code: int = 1
-
-
-@attrs.frozen(kw_only=True)
-class Frozen:
-    """Why a live disk is suspended, and until what."""
-
-    cause: str
-    message: str
-    since: int
-
-
-@attrs.frozen(kw_only=True)
-class Held:
-    """Why what is wanted is not acted upon: it was said before the log was restored."""
-
-    message: str
-    since: int
-
-
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, slots=False)
 class Record:
-    """One disk, as its events say. Times are UTC in ns."""
+    """One disk, as its events say. Times are UTC in ns.
+
+    Not slotted: every event makes a new one, and a dict of forty fields is copied at once.
+    """
 
     name: str
     id: str
@@ -162,6 +111,10 @@ _NOT_LIVE: Final[dict[str, Any]] = {
 }
 
 
+Changes = dict[str, Any]
+"""What an event changes of a record: fields and their values."""
+
+
 def apply(record: Record | None, event: Event) -> Record | None:
     """Return the record after an event.
 
@@ -180,18 +133,31 @@ def apply(record: Record | None, event: Event) -> Record | None:
     if isinstance(payload, payloads.DiskDeclared):
         return _declared(record, event, payload)
     if record is None:
-        if event.type.startswith(("host.", "log.", "reconciler.", "orphan.")):
+        if event.disk == HOST or payload is None:
             return None
         msg = f"event {event.seq}: {event.type} of {event.disk!r}, which was never declared"
         raise ValueError(msg)
-    moved = attrs.evolve(record, version=event.version, seq=event.seq, updated_at=event.at)
+    moved = {"version": event.version, "seq": event.seq, "updated_at": event.at}
     handler = _HANDLERS.get(type(payload))
-    return handler(moved, event, payload) if handler else moved
+    return _changed(record, moved | handler(record, event, payload) if handler else moved)
+
+
+def _changed(record: Record, changes: Changes) -> Record:
+    """Return a record with some fields changed: `attrs.evolve` without the forty arguments."""
+    made = object.__new__(Record)
+    made.__dict__.update(record.__dict__)
+    made.__dict__.update(changes)
+    return made
 
 
 def to_row(record: Record) -> dict[str, Any]:
     """Return a record as plain data; `from_row` reads it back."""
     return payloads.to_data(record)
+
+
+def to_text(record: Record) -> str:
+    """Return a record as the column `record` has it: JSON, sorted keys, compact."""
+    return json.dumps(to_row(record), separators=(",", ":"), sort_keys=True)
 
 
 def from_row(data: dict[str, Any]) -> Record:
@@ -219,60 +185,58 @@ def _declared(record: Record | None, event: Event, payload: payloads.DiskDeclare
             updated_at=event.at,
             declared_seq=event.seq,
         )
-    return attrs.evolve(
-        record,
-        version=event.version,
-        seq=event.seq,
-        declared_seq=event.seq,
-        updated_at=event.at,
-        spec=payload.spec,
-        correlation_id=event.correlation_id,
-        attempts=0,
-        failure=None,
-        held=None,
-    )
+    changes = {
+        "version": event.version,
+        "seq": event.seq,
+        "declared_seq": event.seq,
+        "updated_at": event.at,
+        "spec": payload.spec,
+        "correlation_id": event.correlation_id,
+        "attempts": 0,
+        "failure": None,
+        "held": None,
+    }
+    return _changed(record, changes)
 
 
-def _started(record: Record, event: Event, payload: payloads.TransitionStarted) -> Record:
+def _started(record: Record, event: Event, payload: payloads.TransitionStarted) -> Changes:
     folders = dict.fromkeys((*record.made_folders, *payload.made_folders))
-    link = record.wanted.link if payload.target in LIVE else None
-    begun = dict.fromkeys((*record.links_begun, *([str(link)] if link else [])))
-    return attrs.evolve(
-        record,
-        links_begun=tuple(begun),
-        driver=payload.driver,
-        driver_reason=payload.driver_reason,
-        cow_path=payload.cow_path or record.cow_path,
-        made_folders=tuple(folders),
-        in_flight=InFlight(
+    link = record.spec.get("link") if payload.target in LIVE else None
+    begun = dict.fromkeys((*record.links_begun, *([link] if link else [])))
+    return {
+        "links_begun": tuple(begun),
+        "driver": payload.driver,
+        "driver_reason": payload.driver_reason,
+        "cow_path": payload.cow_path or record.cow_path,
+        "made_folders": tuple(folders),
+        "in_flight": InFlight(
             trigger=payload.trigger,
             source=payload.source,
             target=payload.target,
             seq=event.seq,
             attempt=payload.attempt,
         ),
-    )
+    }
 
 
-def _completed(record: Record, event: Event, payload: payloads.TransitionCompleted) -> Record:
-    settled = attrs.evolve(
-        record,
-        state=payload.target,
-        state_since=record.state_since if payload.target is record.state else event.at,
-        boot_id=event.boot_id,
-        attempts=0,
+def _completed(record: Record, event: Event, payload: payloads.TransitionCompleted) -> Changes:
+    settled: Changes = {
+        "state": payload.target,
+        "state_since": record.state_since if payload.target is record.state else event.at,
+        "boot_id": event.boot_id,
+        "attempts": 0,
         # To attach a disk touches no link: what an earlier try began may still be there.
-        links_begun=record.links_begun if payload.trigger is Trigger.ATTACH else (),
-        in_flight=None,
-        failure=None,
-    )
+        "links_begun": record.links_begun if payload.trigger is Trigger.ATTACH else (),
+        "in_flight": None,
+        "failure": None,
+    }
     if payload.target is State.REMOVED:
-        return attrs.evolve(settled, **_NOT_LIVE, made_folders=(), cow=None, fault=None)
+        return settled | _NOT_LIVE | {"made_folders": (), "cow": None, "fault": None}
     if payload.cow is not None:
-        settled = attrs.evolve(settled, cow=payload.cow, cow_boot_id=event.boot_id)
+        settled |= {"cow": payload.cow, "cow_boot_id": event.boot_id}
     if payload.target is State.PAUSED:
-        return attrs.evolve(settled, **_NOT_LIVE)
-    return attrs.evolve(
+        return settled | _NOT_LIVE
+    return dict(
         settled,
         cow_method=payload.cow_method or record.cow_method,
         device=payload.device,
@@ -284,16 +248,15 @@ def _completed(record: Record, event: Event, payload: payloads.TransitionComplet
     )
 
 
-def _failed(record: Record, event: Event, payload: payloads.TransitionFailed) -> Record:
+def _failed(record: Record, event: Event, payload: payloads.TransitionFailed) -> Changes:
     before = record.failure
     same = before is not None and (before.trigger, before.kind) == (payload.trigger, payload.kind)
-    return attrs.evolve(
-        record,
-        attempts=payload.attempt,
+    return {
+        "attempts": payload.attempt,
         # Whatever was in the way was there before, and is not to be taken for what was begun.
-        links_begun=() if payload.kind == ForeignDevice.kind else record.links_begun,
-        in_flight=None,
-        failure=Failure(
+        "links_begun": () if payload.kind == ForeignDevice.kind else record.links_begun,
+        "in_flight": None,
+        "failure": Failure(
             trigger=payload.trigger,
             consequence=payload.consequence,
             kind=payload.kind,
@@ -307,24 +270,22 @@ def _failed(record: Record, event: Event, payload: payloads.TransitionFailed) ->
             world=payload.world,
             overdue=payload.overdue,
         ),
-    )
+    }
 
 
-def _drifted(record: Record, event: Event, payload: payloads.DriftDetected) -> Record:
-    record = attrs.evolve(record, correlation_id=event.correlation_id)
+def _drifted(record: Record, event: Event, payload: payloads.DriftDetected) -> Changes:
     if payload.trigger is Trigger.REPAIR:
-        return record
-    changed: dict[str, Any] = {}
+        return {"correlation_id": event.correlation_id}
+    changed: Changes = {"correlation_id": event.correlation_id}
     if payload.trigger is Trigger.LOSE:
         # The link outlives its device, and must be found again even if another is wanted by then.
-        changed = {**_NOT_LIVE, "link": record.link, "link_target": record.link_target}
+        changed |= {**_NOT_LIVE, "link": record.link, "link_target": record.link_target}
     if payload.cow is not None:
         changed |= {"cow": payload.cow, "cow_boot_id": event.boot_id}
         changed |= {"cow_path": payload.cow_path, "driver": payload.driver}
     if is_met(payload.target, record.desired):
         changed |= {"failure": None, "attempts": 0}  # what was failing is not needed any more
-    return attrs.evolve(
-        record,
+    return dict(
         **changed,
         state=payload.target,
         state_since=event.at,
@@ -333,7 +294,7 @@ def _drifted(record: Record, event: Event, payload: payloads.DriftDetected) -> R
     )
 
 
-def _faulted(record: Record, event: Event, payload: payloads.DiskFaulted) -> Record:
+def _faulted(_: Record, event: Event, payload: payloads.DiskFaulted) -> Changes:
     fault = Fault(
         kind=payload.kind,
         message=payload.message,
@@ -341,47 +302,50 @@ def _faulted(record: Record, event: Event, payload: payloads.DiskFaulted) -> Rec
         hint=payload.hint,
         exit_code=payload.exit_code,
     )
-    return attrs.evolve(record, fault=fault, in_flight=None)
+    return {"fault": fault, "in_flight": None}
 
 
-def _recovered(record: Record, event: Event, payload: payloads.DiskRecovered) -> Record:
+def _recovered(_: Record, event: Event, payload: payloads.DiskRecovered) -> Changes:
     del payload
-    return attrs.evolve(
-        record, fault=None, failure=None, held=None, attempts=0, correlation_id=event.correlation_id
-    )
+    return {
+        "fault": None,
+        "failure": None,
+        "held": None,
+        "attempts": 0,
+        "correlation_id": event.correlation_id,
+    }
 
 
-def _held(record: Record, event: Event, payload: payloads.DiskHeld) -> Record:
+def _held(_: Record, event: Event, payload: payloads.DiskHeld) -> Changes:
     # What was begun before the backup was made has ended since, one way or the other.
-    return attrs.evolve(
-        record, held=Held(message=payload.message, since=event.at), in_flight=None, failure=None
-    )
+    held = Held(message=payload.message, since=event.at)
+    return {"held": held, "in_flight": None, "failure": None}
 
 
-def _level_crossed(record: Record, event: Event, payload: payloads.CowThresholdCrossed) -> Record:
+def _level_crossed(_: Record, event: Event, payload: payloads.CowThresholdCrossed) -> Changes:
     del event
-    return attrs.evolve(record, cow_level=payload.percent)
+    return {"cow_level": payload.percent}
 
 
-def _grown(record: Record, event: Event, payload: payloads.CowGrown) -> Record:
+def _grown(record: Record, event: Event, payload: payloads.CowGrown) -> Changes:
     del event
     if record.cow is None:
-        return record
+        return {}
     cow = attrs.evolve(record.cow, size=Bytes(payload.to_bytes))
-    return attrs.evolve(record, cow=cow, cow_level=0)
+    return {"cow": cow, "cow_level": 0}
 
 
-def _frozen(record: Record, event: Event, payload: payloads.DiskFrozen) -> Record:
+def _frozen(_: Record, event: Event, payload: payloads.DiskFrozen) -> Changes:
     frozen = Frozen(cause=payload.cause, message=payload.message, since=event.at)
-    return attrs.evolve(record, frozen=frozen)
+    return {"frozen": frozen}
 
 
-def _thawed(record: Record, event: Event, payload: payloads.DiskThawed) -> Record:
+def _thawed(_: Record, event: Event, payload: payloads.DiskThawed) -> Changes:
     del event, payload
-    return attrs.evolve(record, frozen=None)
+    return {"frozen": None}
 
 
-_HANDLERS: Final[dict[type, Callable[[Record, Event, Any], Record]]] = {
+_HANDLERS: Final[dict[type, Callable[[Record, Event, Any], Changes]]] = {
     payloads.TransitionStarted: _started,
     payloads.TransitionCompleted: _completed,
     payloads.TransitionFailed: _failed,

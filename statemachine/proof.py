@@ -11,7 +11,7 @@ Reads only. May be imported by history, salvage, backup and `reconciler`.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import attrs
@@ -55,19 +55,22 @@ class Claim:
 
 
 def verify(
-    log: EventLog, *, start: Noted = BEGINNING, claims: Sequence[Claim] = ()
+    log: EventLog, *, start: Noted | None = None, claims: Sequence[Claim] = ()
 ) -> Verification:
     """Check every event against its hash and its predecessor, and the log against noted heads.
 
     Args:
         log: may be open leniently.
-        start: what the first event of the log follows.
+        start: the event to begin after; by default the one that the log begins after, which is
+            the last one in an archive, or nothing.
         claims: heads that were noted elsewhere; each must be there.
 
     Raises:
+        UsageError: a head is of an event in an archive.
         LogDamaged: with the seq of the first bad event and what was done to it.
         LogUnavailable: a claim is of an event before the beginning of this log.
     """
+    start = start or _beginning(log)
     seq, last_hash, count, unknown = start.seq, start.hash, 0, 0
     claims = [*claims, *_own_claims(log, start)]
     wanted = {claim.hash for claim in claims}
@@ -82,7 +85,7 @@ def verify(
     return Verification(events=count, seq=seq, hash=last_hash, unknown=unknown)
 
 
-def intact(log: EventLog, *, start: Noted = BEGINNING) -> Iterator[Event]:
+def intact(log: EventLog, *, start: Noted | None = None) -> Iterator[Event]:
     """Yield the events from the first one as long as they are what was written.
 
     The log is read twice: that an event was inserted shows only further on.
@@ -90,6 +93,7 @@ def intact(log: EventLog, *, start: Noted = BEGINNING) -> Iterator[Event]:
     Raises:
         LogDamaged: after the last intact one, if that is not the end of the log.
     """
+    start = start or _beginning(log)
     try:
         verify(log, start=start)
     except LogDamaged as error:
@@ -97,6 +101,30 @@ def intact(log: EventLog, *, start: Noted = BEGINNING) -> Iterator[Event]:
             yield from _up_to(log, start, error.seq - 1)
         raise
     yield from log.events(after=start.seq)
+
+
+def _beginning(log: EventLog) -> Noted:
+    """Return the event that the first one follows."""
+    try:
+        return log.begins_after()
+    except LogDamaged:  # then the first event says that those before it are missing
+        return BEGINNING
+
+
+def followed(events: Iterable[Event], start: Noted) -> Iterator[Event]:
+    """Yield events as long as each is what was written and follows the one before.
+
+    Raises:
+        LogDamaged: at the first that does not.
+    """
+    seq, last_hash = start.seq, start.hash
+    for event in events:
+        if event.seq != seq + 1 or event.prev_hash != last_hash or not is_intact(event):
+            msg = f"event {event.seq} was edited, or does not follow event {seq}"
+            hint = "`byre log verify` says what was done to it; nothing was changed"
+            raise LogDamaged(msg, seq=seq + 1, hint=hint)
+        yield event
+        seq, last_hash = event.seq, event.hash
 
 
 def _up_to(log: EventLog, start: Noted, last: int) -> Iterator[Event]:
@@ -158,7 +186,12 @@ def _newest_record(log: EventLog) -> tuple[str, int] | None:
 
 
 def _refuse_strays(log: EventLog, start: Noted) -> None:
-    """Refuse rows before the first event, which no reader by pages would ever see."""
+    """Refuse rows before the first event, which no reader by pages would ever see.
+
+    What is in an archive may still be there: it is deleted after the log begins without it.
+    """
+    if start.seq:
+        return
     stray: list[Event] = []
     with contextlib.suppress(LogDamaged):  # what cannot be read is found on the way
         stray = log.select("WHERE seq <= ? ORDER BY seq LIMIT 1", start.seq)
@@ -205,6 +238,9 @@ def _check_claim(
     place = places.get(claim.hash, start.seq if claim.hash == start.hash else None)
     if place is not None and claim.seq in (None, place):
         return
+    if claim.seq is not None and claim.seq < start.seq:
+        msg = f"event {claim.seq} of {claim.source} is not among those after {start.seq}"
+        raise UsageError(msg, hint="it may be in an archive; `byre log info` names them")
     if claim.seq is None:
         msg = f"no event has the hash {claim.hash} of {claim.source}"
         raise LogDamaged(msg, what=Damage.REPLACED, hint=_HEAD_HINT)

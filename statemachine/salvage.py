@@ -8,16 +8,14 @@ May be imported by `reconciler.cli`.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import attrs
 
-from statemachine import database, proof
-from statemachine.batch import write_events
-from statemachine.errors import LogDamaged, RefusedError
+from statemachine import newlog, proof
+from statemachine.errors import LogDamaged
 from statemachine.eventlog import EventLog
 from statemachine.events import GENESIS, Event
 from statemachine.head import Noted
@@ -50,29 +48,16 @@ def salvage(log: EventLog, target: Path) -> Salvaged:
         RefusedError: there is something in the target's place.
         LogUnavailable: the target cannot be written.
     """
-    for taken in (target, target.with_name("head")):
-        if taken.exists() or taken.is_symlink():
-            msg = f"{taken} exists; the intact events are written to a new file in another folder"
-            raise RefusedError(msg, hint="name a file in an empty folder")
-    last, lost = Noted(0, GENESIS), ""
-    connection = database.open_log(target, read_only=False)
+    newlog.refuse_taken(target, "the intact events are")
     try:
-        with database.told_apart(target), database.write_lock(connection):
-            if log.root_id:
-                change = "UPDATE meta SET value = ? WHERE key = 'root_id'"
-                connection.execute(change, (log.root_id,))
-            events = _Intact(log)
-            while page := list(itertools.islice(events, _EVENTS_AT_ONCE)):
-                write_events(connection, page)
-                last = Noted(page[-1].seq, page[-1].hash)
-            lost = events.lost
-    finally:
-        connection.close()
-    with EventLog(target) as made:
-        disks = made.rebuild_projection()
-        made.head.note(last)
+        begin = log.at_one_moment(newlog.beginning)
+    except LogDamaged:  # then there is no event 1 to begin with either, and nothing is intact
+        begin = newlog.Beginning()
+    events = _Intact(log)
+    disks = newlog.write(target, root_id=log.root_id, begin=begin, events=events)
+    last = events.last
     return Salvaged(
-        seq=last.seq, hash=last.hash, disks=disks, lost=lost, has_root_id=bool(log.root_id)
+        seq=last.seq, hash=last.hash, disks=disks, lost=events.lost, has_root_id=bool(log.root_id)
     )
 
 
@@ -82,10 +67,13 @@ class _Intact(Iterator[Event]):
     def __init__(self, log: EventLog) -> None:
         self._events = proof.intact(log)
         self.lost = ""
+        self.last = Noted(0, GENESIS)
 
     def __next__(self) -> Event:
         try:
-            return next(self._events)
+            event = next(self._events)
         except LogDamaged as error:
             self.lost = error.message
             raise StopIteration from error
+        self.last = Noted(event.seq, event.hash)
+        return event

@@ -9,8 +9,9 @@ is `PRAGMA user_version`. May be imported by `eventlog` only.
 
 from __future__ import annotations
 
+import contextlib
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -52,6 +53,30 @@ DISK_COLUMNS: Final[dict[str, type]] = {
     "record": str,
 }
 
+CHECKPOINT_COLUMNS: Final[dict[str, type]] = {
+    "seq": int,
+    "hash": str,
+    "earliest": int,
+    "disks": int,
+    "removed": int,
+    "living": bytes,
+    "gone": bytes,
+    "digest": str,
+}
+ARCHIVE_COLUMNS: Final[dict[str, type]] = {
+    "last_seq": int,
+    "last_hash": str,
+    "first_seq": int,
+    "prev_hash": str,
+    "first_at": int,
+    "last_at": int,
+    "file": str,
+    "digest": str,
+    "archived_at": int,
+}
+UPKEEP: Final = "upkeep"
+"""The row of `meta` that is there while something is deleted that may be, and never after."""
+
 _GUARDS: Final = """
 CREATE TRIGGER events_no_update BEFORE UPDATE ON events
 BEGIN SELECT RAISE(ABORT, 'events is append-only: no update'); END;
@@ -91,6 +116,42 @@ _NOTE_CLOCK_STEP: Final = """
 CREATE TRIGGER events_clock_step AFTER INSERT ON events
 WHEN NEW.at < (SELECT at FROM events WHERE seq = NEW.seq - 1)
 BEGIN INSERT INTO clock_steps (seq) VALUES (NEW.seq); END"""
+
+_GUARDS_OF_CHECKPOINTS: Final = """
+-- Only what is in an archive may go, and only while somebody says that this is what he does.
+CREATE TRIGGER events_no_delete BEFORE DELETE ON events
+WHEN OLD.seq > (SELECT coalesce(max(last_seq), 0) FROM archives)
+     OR NOT EXISTS (SELECT 1 FROM meta WHERE key = 'upkeep')
+BEGIN SELECT RAISE(ABORT, 'events is append-only: no delete'); END;
+
+CREATE TRIGGER events_in_order BEFORE INSERT ON events
+WHEN NEW.seq IS NOT 1 + (SELECT coalesce((SELECT max(seq) FROM events),
+                                         (SELECT max(last_seq) FROM archives), 0))
+BEGIN SELECT RAISE(ABORT, 'events is append-only: seq must be the next one'); END;
+
+CREATE TRIGGER checkpoints_no_update BEFORE UPDATE ON checkpoints
+BEGIN SELECT RAISE(ABORT, 'checkpoints is append-only: no update'); END;
+
+CREATE TRIGGER checkpoints_no_delete BEFORE DELETE ON checkpoints
+WHEN NOT EXISTS (SELECT 1 FROM meta WHERE key = 'upkeep')
+BEGIN SELECT RAISE(ABORT, 'checkpoints is append-only: no delete'); END;
+
+CREATE TRIGGER checkpoints_stand_on_an_event BEFORE INSERT ON checkpoints
+WHEN EXISTS (SELECT 1 FROM checkpoints WHERE seq = NEW.seq)
+     OR NOT EXISTS (SELECT 1 FROM events WHERE seq = NEW.seq AND hash = NEW.hash)
+BEGIN SELECT RAISE(ABORT, 'checkpoints is append-only: one for an event, with its hash'); END;
+
+CREATE TRIGGER archives_no_update BEFORE UPDATE ON archives
+BEGIN SELECT RAISE(ABORT, 'archives is append-only: no update'); END;
+
+CREATE TRIGGER archives_no_delete BEFORE DELETE ON archives
+BEGIN SELECT RAISE(ABORT, 'archives is append-only: no delete'); END;
+
+CREATE TRIGGER archives_in_order BEFORE INSERT ON archives
+WHEN NEW.first_seq IS NOT (SELECT coalesce(max(last_seq), 0) + 1 FROM archives)
+     OR NOT EXISTS (SELECT 1 FROM checkpoints WHERE seq = NEW.last_seq AND hash = NEW.last_hash)
+BEGIN SELECT RAISE(ABORT, 'archives is append-only: the next events, up to a checkpoint'); END;
+"""
 
 _TIME: Final = "strftime('%Y-%m-%dT%H:%M:%S', {0} / 1000000000, 'unixepoch') || 'Z'"
 
@@ -164,11 +225,23 @@ def _prepare_questions(database: Database) -> None:
         database.execute(statement)
 
 
+def _add_checkpoints(database: Database) -> None:
+    """Make the tables that bound a start and let the oldest events go, and their guards."""
+    for name, columns in (("checkpoints", CHECKPOINT_COLUMNS), ("archives", ARCHIVE_COLUMNS)):
+        key = next(iter(columns))
+        database.table(name).create(columns, pk=key, not_null=set(columns) - {key}, strict=True)
+    for name in ("events_no_delete", "events_in_order"):
+        database.execute(f"DROP TRIGGER {name}")
+    for statement in _statements(_GUARDS_OF_CHECKPOINTS):
+        database.execute(statement)
+
+
 MIGRATIONS: Final[tuple[Callable[[Database], None], ...]] = (
     _create,
     _make_views,  # version 1 had views without `frozen` and `cow_bytes`
     _index_disks,
     _prepare_questions,
+    _add_checkpoints,
 )
 """Step n makes schema version n + 1 of version n. A version that changes a view is one more
 `_make_views` at the end."""
@@ -200,6 +273,26 @@ def migrate(connection: sqlite3.Connection) -> None:
         connection.execute("ROLLBACK")
         raise
     connection.execute("COMMIT")
+
+
+@contextlib.contextmanager
+def unguarded(connection: sqlite3.Connection) -> Iterator[None]:
+    """Take the guards away for a part of this transaction: for a log that begins in the middle."""
+    query = "SELECT name, sql FROM sqlite_master WHERE type = 'trigger'"
+    guards = connection.execute(query).fetchall()
+    for name, _ in guards:
+        connection.execute(f"DROP TRIGGER {name}")
+    yield
+    for _, statement in guards:
+        connection.execute(statement)
+
+
+@contextlib.contextmanager
+def upkeep(connection: sqlite3.Connection) -> Iterator[None]:
+    """Say, in this transaction, that what the guards let go is deleted on purpose."""
+    connection.execute("INSERT INTO meta (key, value) VALUES (?, '')", (UPKEEP,))
+    yield
+    connection.execute("DELETE FROM meta WHERE key = ?", (UPKEEP,))
 
 
 def _statements(script: str) -> list[str]:

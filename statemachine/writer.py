@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from statemachine import database
+from statemachine import checkpoints, database
 from statemachine.batch import SELECT_EVENTS, check_hash
 from statemachine.errors import LogDamaged, LogUnavailable
 from statemachine.events import Event
@@ -61,12 +61,15 @@ class Writer:
             self._connection.close()
             self._connection = None
 
-    def transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    def transact(
+        self, work: Callable[[sqlite3.Connection], T], *, may_use_reserve: bool = True
+    ) -> T:
         """Do some work in one transaction and return what it returns, when that is on disk.
 
         Args:
             work: gets the connection, with the write lock held. May be called twice: the first
                 time then left nothing.
+            may_use_reserve: whether it is worth the reserve when there is no room.
 
         Raises:
             LogUnavailable: it cannot be written now. Nothing was written, as far as anybody can
@@ -79,11 +82,16 @@ class Writer:
             if not database.is_of_the_disk(error):
                 raise
             self.close()  # while others have the log open, this writes nothing
-            if not self._reserve.give_up():
+            if not may_use_reserve or not self._reserve.give_up():
                 raise
             result = self._try_again(work)
         self._reserve.keep()
         return result
+
+    def alone(self, work: Callable[[sqlite3.Connection], object]) -> None:
+        """Do some work outside of any transaction; raises what `transact` raises."""
+        with database.told_apart(self._path):
+            work(self._trusted())
 
     def _try_again(self, work: Callable[[sqlite3.Connection], T]) -> T:
         try:
@@ -139,5 +147,8 @@ def check_end(connection: sqlite3.Connection, path: Path, noted: Noted | None) -
         newest = int(row[0])
     if noted is not None:
         one = "SELECT hash FROM events WHERE seq = ?"
+        begin = checkpoints.begin(connection)
+        if noted.seq <= begin.seq:
+            return  # it is in an archive by now
         found = connection.execute(one, (noted.seq,)).fetchone()
         head_of(path).check(noted, newest=newest, found=found[0] if found else "")

@@ -9,6 +9,8 @@ import attrs
 
 ROUNDS: Final = 20
 ROUNDS_QUICK: Final = 3
+EVENTS: Final = 100_000
+EVENTS_QUICK: Final = 5_000
 
 
 def _nobody_listens(text: str) -> None:
@@ -21,6 +23,8 @@ class Plan:
 
     quick: bool = False
     rounds: int = ROUNDS
+    events: int = EVENTS
+    """How long the long log is."""
     rows: frozenset[str] = frozenset()
     """The rows that are wanted, so that a measurement of several can leave some out."""
     tell: Callable[[str], None] = _nobody_listens

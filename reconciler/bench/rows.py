@@ -16,6 +16,7 @@ from reconciler.bench import (
     diskio,
     flush,
     life,
+    longlog,
     programs,
     simulated,
     start,
@@ -75,6 +76,7 @@ ROWS: Final[dict[str, Row]] = {
     "sim": Row(
         title="many disks on a simulated kernel", measure=simulated.measure, needs_devices=False
     ),
+    "log": Row(title="a log of many events", measure=longlog.measure, needs_devices=False),
     "get": Row(title="`byre get`, whole process", measure=start.measure, needs_devices=False),
 }
 """Every row by its name, in the order of the table."""

@@ -43,6 +43,10 @@ def _floor(bound: float) -> Target:
     return Target(key="floor", words="{} times the floor", bound=bound)
 
 
+def _share(key: str, words: str, bound: float) -> Target:
+    return Target(key=key, words=f"{{}} {words}", bound=bound, at_least=True)
+
+
 _NO_BYTES: Final = Target(key="bytes", words="{} bytes written", bound=0)
 
 TARGETS: Final[dict[str, tuple[Target, ...]]] = {
@@ -68,6 +72,17 @@ TARGETS: Final[dict[str, tuple[Target, ...]]] = {
         Target(key="transition", words="{} ms of CPU a transition", bound=1),
         Target(key="resync", words="{} µs of CPU a disk for a resync", bound=50),
         Target(key="memory", words="{} KB of memory a disk", bound=15),
+    ),
+    "log": (
+        Target(key="last", words="{} ms for the last 100 events of a disk (p99)", bound=3),
+        Target(key="bare", words="{} times the bare query", bound=2),
+        Target(key="page", words="{} ms for a page by time and type (p99)", bound=20),
+        Target(key="moment", words="{} ms for all disks at a random moment", bound=150),
+        Target(key="start", words="{} times the start with a thousand events", bound=1.2),
+        _share("replay", "of the rows a second of a bare SELECT, replayed", 1 / 8),
+        _share("chain", "of them, replayed and proved", 1 / 14),
+        Target(key="size", words="{} bytes an event", bound=450),
+        Target(key="archive", words="{} bytes an event in an archive", bound=60),
     ),
     "get": (Target(key="imports", words="{} times the bare imports", bound=2.5),),
 }

@@ -45,6 +45,7 @@ _COMMANDS: Final[dict[str, str]] = {
     "diff": "comparing",
     "export": "carrying",
     "import": "carrying",
+    "diff-log": "differing",
     "orphans": "orphaned",
     "doctor": "doctoring",
     "udev-rules": "ruling",

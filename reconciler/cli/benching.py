@@ -10,7 +10,7 @@ import attrs
 import click
 
 from reconciler.bench import counts, page, plots
-from reconciler.bench.plan import ROUNDS, ROUNDS_QUICK, Plan
+from reconciler.bench.plan import EVENTS, EVENTS_QUICK, ROUNDS, ROUNDS_QUICK, Plan
 from reconciler.bench.results import Run, from_json, to_json
 from reconciler.bench.runner import chosen, run
 from reconciler.cli import options, say
@@ -18,6 +18,7 @@ from reconciler.cli.interrupting import ended_by_signals
 from statemachine.errors import UsageError
 
 ROUNDS_MAX = 10_000
+EVENTS_MAX = 1_000_000_000
 
 
 @click.command(
@@ -35,6 +36,11 @@ ROUNDS_MAX = 10_000
     "--rounds",
     type=click.IntRange(1, ROUNDS_MAX),
     help=f"How often each thing is measured.  [default: {ROUNDS}, with --quick {ROUNDS_QUICK}]",
+)
+@click.option(
+    "--events",
+    type=click.IntRange(1_000, EVENTS_MAX),
+    help=f"How long the log of the row `log` is.  [default: {EVENTS}, with --quick {EVENTS_QUICK}]",
 )
 @options.output("table", "json")
 @click.option(
@@ -62,6 +68,7 @@ def bench_command(
     quick: bool,
     only_counts: bool,
     rounds: int | None,
+    events: int | None,
     output: str,
     plots_folder: Path | None,
     folder: Path | None,
@@ -71,7 +78,7 @@ def bench_command(
     """Measure byre on this host, in throw-away roots; times are told and never fail.
 
     A row is one of create, pause, restore, heal, remove, apply, scale, resync, idle, calls, udev,
-    flush, io (these need root and device-mapper), appends, sim and get; without one all are
+    flush, io (these need root and device-mapper), appends, sim, log and get; without one all are
     measured. A row that this host cannot measure is left out, with the reason.
 
     With --counts nothing is timed: it counts the kernel calls, commits, bytes and processes of each
@@ -79,7 +86,12 @@ def bench_command(
     """
     if only_counts:
         return _count(rows, output)
-    plan = Plan(quick=quick, rounds=rounds or (ROUNDS_QUICK if quick else ROUNDS), tell=_tell)
+    plan = Plan(
+        quick=quick,
+        rounds=rounds or (ROUNDS_QUICK if quick else ROUNDS),
+        events=events or (EVENTS_QUICK if quick else EVENTS),
+        tell=_tell,
+    )
     names = chosen(rows)
     runs = [each for path in others for each in from_json(path.read_text(), source=str(path))]
     place = folder or Path(tempfile.gettempdir())

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import click
 
@@ -11,8 +11,8 @@ from reconciler.api import Byre
 from reconciler.cli import describe, options, say
 from reconciler.cli.app import Context
 from reconciler.outcome import is_gone
-from statemachine.batch import replay
 from statemachine.errors import NoSuchDisk
+from statemachine.past import Past
 from statemachine.projection import Record
 
 
@@ -25,6 +25,7 @@ from statemachine.projection import Record
 @click.option("--all", "everything", is_flag=True, help="Removed disks as well.")
 @click.option("--at", type=options.Moment(), help="As it was at a time.")
 @click.option("--at-seq", type=click.IntRange(min=0), help="As it was after an event.")
+@options.archives
 @click.option("--watch", is_flag=True, help="Show again whenever something changes.")
 @click.pass_obj
 def get_command(
@@ -35,30 +36,29 @@ def get_command(
     everything: bool,
     at: int | None,
     at_seq: int | None,
+    archives: tuple[Path, ...],
     watch: bool,
 ) -> None:
-    """Show disks; those that are named, or all that are not removed."""
+    """Show disks; those that are named, or all that are not removed.
+
+    What is shown of an earlier moment is what was recorded then; how much of a CoW file is used is
+    always what it is now.
+    """
     if watch and (at is not None or at_seq is not None):
         raise click.UsageError("--watch shows the present; it does not go with --at or --at-seq")
     with Byre(ctx.root.path, read_only=True) as byre:
         if not watch:
-            _show(byre, _select(byre, names, at, at_seq, everything=everything), output)
+            if at is None and at_seq is None:
+                records = _select(byre.log.records(), names, everything=everything)
+            else:
+                records = _earlier(byre, names, at, at_seq, archives, everything=everything)
+            _show(byre, records, output)
             return
         for records in _changes(byre, names, everything=everything):
             _show(byre, records, "jsonl" if output == "json" else output)
 
 
-def _select(
-    byre: Byre, names: Sequence[str], at: int | None, at_seq: int | None, *, everything: bool
-) -> list[Record]:
-    if at is None and at_seq is None:
-        records = byre.log.records()
-    else:
-        # Up to the last one of that time: clocks go back, and all before it had happened then.
-        bounds = [at_seq] if at_seq is not None else []
-        bounds += [byre.log.last_seq(at=at)] if at is not None else []
-        events = itertools.takewhile(lambda event: event.seq <= min(bounds), byre.log.events())
-        records = sorted(replay(events).values(), key=lambda record: record.name)
+def _select(records: Sequence[Record], names: Sequence[str], *, everything: bool) -> list[Record]:
     if not names:
         return [record for record in records if everything or not is_gone(record)]
     by_name = {record.name: record for record in records}
@@ -68,13 +68,34 @@ def _select(
     return [by_name[name] for name in names]
 
 
+def _earlier(
+    byre: Byre,
+    names: Sequence[str],
+    at: int | None,
+    at_seq: int | None,
+    archives: Sequence[Path],
+    *,
+    everything: bool,
+) -> list[Record]:
+    if at is not None and at > byre.clock.now_ns():
+        say.person(f"{say.local_time(at)} is yet to come; this is what is recorded now")
+    with Past(byre.log, archives) as past:
+        bounds = [at_seq] if at_seq is not None else []
+        bounds += [past.seq_at(at)] if at is not None else []
+        seq = min(bounds)
+        if names:
+            found = [past.disk_at(name, seq) for name in names]
+            return _select([each for each in found if each], names, everything=True)
+        return _select(past.moment(seq, everything=everything), (), everything=everything)
+
+
 def _changes(byre: Byre, names: Sequence[str], *, everything: bool) -> Iterator[list[Record]]:
     """Yield the selected records now and after each change of the log, for ever."""
     from reconciler.watch.follow import LogFollower, changes  # noqa: PLC0415 - only with --watch
 
     with LogFollower(byre.log.path) as follower:
         for _ in changes(follower, byre.log.last_seq):
-            yield _select(byre, names, None, None, everything=everything)
+            yield _select(byre.log.records(), names, everything=everything)
 
 
 def _show(byre: Byre, records: Sequence[Record], output: str) -> None:

@@ -163,6 +163,16 @@ def _claim(ctx: click.Context, option: click.Parameter, text: str) -> str:
     return checked_claim(text)
 
 
+archives = click.option(
+    "--archive",
+    "archives",
+    metavar="FILE",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Look into an archive of this log as well; may be given several times.",
+)
+
+
 def output(*choices: str) -> Callable[[F], F]:
     """Add `-o`; the first choice is the default."""
     return click.option(

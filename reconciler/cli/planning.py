@@ -23,7 +23,8 @@ from statemachine.errors import ByreError
 from statemachine.events import Event, NewEvent, encode
 from statemachine.history import iso
 from statemachine.observed import SnapshotStatus
-from statemachine.projection import Failure, Record
+from statemachine.plight import Failure
+from statemachine.projection import Record
 from statemachine.spec import DriverChoice
 
 

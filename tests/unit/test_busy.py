@@ -13,7 +13,7 @@ from reconciler.kernel.sim import SimKernel
 from reconciler.kernel.sim.users import Handle
 from statemachine.machine import State, Trigger
 from statemachine.observed import Holder, LinkKind
-from statemachine.projection import Failure
+from statemachine.plight import Failure
 from statemachine.spec import OnBusy
 from tests.unit.builders import BASE, LINK, Stage
 

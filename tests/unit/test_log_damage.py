@@ -15,7 +15,7 @@ import pytest
 from reconciler.config import Root
 from reconciler.requester import this_process
 from reconciler.restore import restore
-from statemachine import history, proof
+from statemachine import history, proof, repair
 from statemachine.errors import LogDamaged, RefusedError
 from statemachine.eventlog import EventLog
 from statemachine.events import Event
@@ -368,7 +368,7 @@ def test_a_broken_projection_is_refused_and_rebuilt_from_the_events(path: Path) 
     assert "a record is not what the events say: sb-0: state: recorded paused" in damage.message
     assert "byre replay --repair" in damage.hint
     with EventLog(path) as log:
-        log.rebuild_projection()
+        repair.rebuild(log)
         history.prove(log)
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from statemachine.errors import ActionError
 from statemachine.machine import Trigger
-from statemachine.projection import Failure
+from statemachine.plight import Failure
 from tests.unit.builders import LINK, Stage
 from tests.unit.crashing import SCENARIOS
 from tests.unit.crashing import prepared_stage as prepared

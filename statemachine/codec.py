@@ -1,0 +1,85 @@
+"""The codec between values and plain data: strict, so that nothing is read as what it is not.
+
+Sizes are numbers, device numbers and paths texts; what is at its default is left out. A value of
+the wrong kind raises ValueError. Pure; may be imported by payloads only.
+"""
+
+from __future__ import annotations
+
+import enum
+from pathlib import Path
+from typing import Final
+
+import cattrs
+
+from statemachine.observed import DeviceNumber
+from statemachine.units import Bytes, Sectors
+
+
+def _converter() -> cattrs.Converter:
+    converter = cattrs.Converter(omit_if_default=True, detailed_validation=False)
+    for unit in (Bytes, Sectors):
+        converter.register_unstructure_hook(unit, int)
+        converter.register_structure_hook(unit, lambda count, kind: kind(count))
+    converter.register_unstructure_hook(DeviceNumber, str)
+    converter.register_structure_hook(DeviceNumber, lambda text, kind: kind.parse(text))
+    converter.register_unstructure_hook_func(_is_path, str)
+    converter.register_structure_hook_func(_is_path, lambda text, _: Path(text))
+    converter.register_unstructure_hook_func(_is_enum, lambda member: member.value)
+    # By class: for these a hook by predicate comes after cattrs' own, which converts.
+    converter.register_structure_hook(int, _strict_int)
+    converter.register_structure_hook(bool, _strict_truth)
+    converter.register_structure_hook(str, _strict_text)
+    converter.register_structure_hook(enum.StrEnum, lambda text, kind: kind(text))
+    # Whole lists and tables of texts at once: they are most of what a replay reads.
+    converter.register_structure_hook_func(lambda kind: kind == tuple[str, ...], _texts)
+    converter.register_structure_hook_func(lambda kind: kind == dict[str, str], _table_of_texts)
+    return converter
+
+
+def _is_path(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Path)
+
+
+def _is_enum(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, enum.StrEnum)
+
+
+def _strict_int(value: object, _: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        msg = f"expected a whole number, found {value!r:.80}"
+        raise ValueError(msg)  # noqa: TRY004 - one error for all that does not fit
+    return value
+
+
+def _strict_truth(value: object, _: object) -> bool:
+    if not isinstance(value, bool):
+        msg = f"expected true or false, found {value!r:.80}"
+        raise ValueError(msg)  # noqa: TRY004 - one error for all that does not fit
+    return value
+
+
+def _strict_text(value: object, kind: type[str]) -> str:
+    """Read a text or a member of an enumeration of texts, which is a kind of `str` to cattrs."""
+    if not isinstance(value, str):
+        msg = f"expected text, found {value!r:.80}"
+        raise ValueError(msg)  # noqa: TRY004 - one error for all that does not fit
+    return kind(value)
+
+
+def _texts(value: object, _: object) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple) or not all(type(each) is str for each in value):
+        msg = f"expected a list of texts, found {value!r:.80}"
+        raise ValueError(msg)
+    return tuple(value)
+
+
+def _table_of_texts(value: object, _: object) -> dict[str, str]:
+    if not isinstance(value, dict):
+        msg = f"expected a table of texts, found {value!r:.80}"
+        raise ValueError(msg)  # noqa: TRY004 - one error for all that does not fit
+    _texts(list(value.values()), None)
+    return value
+
+
+CONVERTER: Final = _converter()
