@@ -34,6 +34,7 @@ from reconciler.watch.releases import ReleaseWatcher
 from reconciler.workers import AFTER_ERROR_S, Workers
 from reconciler.workqueue import WorkQueue
 from statemachine import history
+from statemachine.commits import Commit
 from statemachine.errors import ByreError, LogDamaged, LogUnavailable
 from statemachine.projection import Record
 
@@ -283,7 +284,8 @@ class Daemon:
         self._links.set_folders(self._index.link_folders())
         # What our own workers recorded needs no look; they look themselves until all is done.
         self._wake_disks(each.disk for each in changed if each.was_asked)
-        self._seen_seq = newest  # not before: a log that cannot be read now is read again
+        # Not before: a log that cannot be read now is read again. A worker may have seen more.
+        self._seen_seq = max(self._seen_seq, newest)
 
     def _read_specs(self) -> None:
         """Declare what the specs say; a faulty set changes nothing and is reported once."""
@@ -325,7 +327,8 @@ class Daemon:
         elif hint.kind is HintKind.SPEC:
             self._chores.add_after(Chore.SPECS, SETTLE_S)
         elif hint.kind is HintKind.LOG:
-            self._chores.add(Chore.LOG)
+            if self._is_news():
+                self._chores.add(Chore.LOG)
         elif hint.kind is HintKind.DISK:
             self._wake_disks((hint.name,))
         else:
@@ -333,12 +336,21 @@ class Daemon:
                 self._wake_after_echo(name)
             self._releases.told(hint.name)
 
-    def _take_in(self, moved: Sequence[Record], asked: bool) -> None:  # noqa: FBT001 - by position
+    def _is_news(self) -> bool:
+        """Tell whether the log has more than what this process wrote or has read."""
+        try:
+            return self._byre.log.last_seq() != self._seen_seq
+        except ByreError:
+            return True  # whoever reads it says what is wrong
+
+    def _take_in(self, commit: Commit) -> None:
         # At once, in the worker's thread: it looks at its disk once more after this, so a hint
         # about a device that the index did not know yet is never missed.
-        self._learn(moved)
-        if asked:  # by somebody who uses this very object
+        self._learn(commit.moved)
+        if commit.was_asked or any(map(_has_link, commit.moved)):
             self._chores.add(Chore.LOG)
+        elif commit.before == self._seen_seq:
+            self._seen_seq = commit.head.seq
 
     def _learn(self, records: Sequence[Record]) -> None:
         self._known.update(records)
@@ -375,3 +387,7 @@ class Daemon:
             self._log.warning(
                 "not there yet", disk=name, why=how.why, again_s=round(how.again_s, 3)
             )
+
+
+def _has_link(record: Record) -> bool:
+    return bool(record.link) or "link" in record.spec

@@ -19,12 +19,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
-import attrs
-
 from statemachine import checkpoints, database
 from statemachine.batch import SELECT_EVENTS, Batch, Request, read_record
+from statemachine.commits import ASKING, Change, Commit
 from statemachine.errors import LogDamaged, LogUnavailable
-from statemachine.events import Event, EventType, NewEvent
+from statemachine.events import Event, NewEvent
 from statemachine.head import Noted
 from statemachine.names import HOST
 from statemachine.projection import Record
@@ -41,8 +40,6 @@ _RECORDS_IN_USE: Final = f"SELECT record FROM disks WHERE {IN_USE} ORDER BY name
 _NAMES_IN_USE: Final = f"SELECT name, seq FROM disks WHERE {IN_USE} ORDER BY name"  # noqa: S608 - constants
 BACKUP_HEAD: Final = "backup_head"
 """Where the table `meta` of a backup, and of a log that was restored from one, has its head."""
-ASKING: Final = (EventType.DISK_DECLARED.value, EventType.DISK_RECOVERED.value)
-"""By these somebody asks for something; all others only say what a reconciler did."""
 PAGE_EVENTS: Final = 1000
 """How many events are read at a time; bounds the memory of a scan."""
 
@@ -80,9 +77,8 @@ class EventLog:
         self.boot_id = boot_id
         self.commits = 0
         """How many commits this object made; for benchmarks and tests."""
-        self.on_commit: Callable[[Sequence[Record], bool], None] = _nobody_listens
-        """Called after each commit of this object with the records it moved, and whether somebody
-        asked for something (`ASKING`), before `append` returns; must be quick."""
+        self.on_commit: Callable[[Commit], None] = _nobody_listens
+        """Called after each commit of this object, before `append` returns; must be quick."""
         self._clock_ns = clock_ns
         self.head = head_of(path)
         """Where the newest event is noted, to see whether the end is still there."""
@@ -224,18 +220,18 @@ class EventLog:
         with self._queue_lock:
             group, self._queue = self._queue, []
 
-        def write(connection: sqlite3.Connection) -> _Written:
+        def write(connection: sqlite3.Connection) -> Commit:
             batch = Batch(connection, self.boot_id, self._clock_ns())
+            before, _ = batch.head
             for request in group:
                 batch.place(request)
-            return _Written(batch.write(), Noted(*batch.head))
+            return Commit(batch.write(), before, Noted(*batch.head), _is_asked(group))
 
-        moved: list[Record] = []
+        commit = None
         try:
-            written = self._writable().transact(write)
-            moved = written.moved
-            self._newest = written.head.seq
-            self.head.note(written.head)
+            commit = self._writable().transact(write)
+            self._newest = commit.head.seq
+            self.head.note(commit.head)
             self.commits += 1
         except Exception as error:  # noqa: BLE001 - handed to every caller of the group
             for request in group:
@@ -247,8 +243,8 @@ class EventLog:
         finally:
             for request in group:
                 request.settled = True
-        stored = (event for request in group for event in request.stored)
-        self.on_commit(moved, any(event.type in ASKING for event in stored))
+        if commit is not None:
+            self.on_commit(commit)
 
     # --- reading -----------------------------------------------------------------------------
 
@@ -376,25 +372,10 @@ class EventLog:
         return ""
 
 
-@attrs.frozen
-class Change:
-    """What is new of one disk."""
-
-    disk: str
-    seq: int
-    """Of its newest event."""
-    was_asked: bool
-    """Whether one of its events is `ASKING`."""
+def _is_asked(group: Sequence[Request]) -> bool:
+    return any(event.type in ASKING for request in group for event in request.stored)
 
 
-@attrs.frozen
-class _Written:
-    """What one commit left: the records it moved, and the newest event."""
-
-    moved: list[Record]
-    head: Noted
-
-
-def _nobody_listens(moved: Sequence[Record], asked: bool) -> None:  # noqa: FBT001 - see `on_commit`
+def _nobody_listens(commit: Commit) -> None:
     """Do nothing."""
-    del moved, asked
+    del commit

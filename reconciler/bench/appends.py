@@ -23,12 +23,12 @@ from reconciler.bench.results import Measured, Series, quantile
 from reconciler.bench.stopwatch import timed_s
 from reconciler.bench.yard import Yard
 from statemachine import payloads
+from statemachine.commits import Commit
 from statemachine.eventlog import EventLog
 from statemachine.events import NewEvent
 from statemachine.machine import State, Trigger
 from statemachine.names import LOG_NAME
 from statemachine.observed import FileIdentity
-from statemachine.projection import Record
 from statemachine.schema import DISK_COLUMNS, EVENT_COLUMNS
 from statemachine.units import Bytes
 
@@ -86,9 +86,9 @@ def _round(folder: Path, plan: Plan) -> _Round:
     )
 
 
-def _note(batches: list[list[str]], moved: Sequence[Record], _asked: bool) -> None:  # noqa: FBT001
+def _note(batches: list[list[str]], commit: Commit) -> None:
     """Keep which disks a commit moved: each of its events is of another disk here."""
-    batches.append([record.name for record in moved])
+    batches.append([record.name for record in commit.moved])
 
 
 def _declare(log: EventLog, disks: int) -> int:

@@ -30,6 +30,8 @@ from reconciler.kernel.safepath import Place
 from statemachine.errors import ForeignDevice, UnsafePath
 from statemachine.observed import DeviceNumber, LinkKind, LinkObservation
 
+_OF_THE_KERNEL: Final = frozenset({"/dev", "/dev/mapper"})
+"""Nobody but root and udev can put anything there, so the way there need not be looked at."""
 _TRIES_MAX: Final = 3
 """How often the thing at a path may change between looking and acting."""
 _NAME_BYTES_MAX: Final = 255 - len("..byre-new")  # NAME_MAX, linux/limits.h
@@ -41,8 +43,11 @@ def read_link(path: Path) -> LinkObservation:
     A parent that is no folder, or not to be passed, makes it OCCUPIED: somebody is in the way.
     """
     try:
-        with safepath.place(path) as place:
-            there = look(place)
+        if str(path.parent) in _OF_THE_KERNEL:
+            there = _look(str(path), None)
+        else:
+            with safepath.place(path) as place:
+                there = look(place)
     except FileNotFoundError:
         there = LinkObservation(kind=LinkKind.MISSING)
     except NotADirectoryError:
@@ -67,7 +72,10 @@ def links_in(folder: Path) -> dict[str, str]:
 
 def look(place: Place) -> LinkObservation:
     """Return what is at a name in an open folder, without following it."""
-    folder, name = place
+    return _look(place.name, place.folder)
+
+
+def _look(name: str, folder: int | None) -> LinkObservation:
     try:
         found = os.stat(name, dir_fd=folder, follow_symlinks=False)
         if stat.S_ISLNK(found.st_mode):

@@ -48,6 +48,7 @@ _ATTACH_TRIES_MAX: Final = 256
 """Others take free numbers meanwhile: one try is lost for each of them."""
 _DETACH_DELAYS_S: Final = (0.002, 0.004, 0.008, 0.016, 0.016)
 """udev may look into the device just now; whoever still holds it after 46 ms is a user of it."""
+_PAGE_BYTES: Final = 4096
 _LOOKING: Final = os.O_RDONLY | os.O_NONBLOCK
 _GONE: Final = frozenset({errno.ENXIO, errno.ENOENT, errno.ENODEV})
 
@@ -275,8 +276,7 @@ class LoopDevices:
         return self.dev / f"loop{number}"
 
     def _loop(self, number: int, info: LoopInfo) -> Loop:
-        block = self.sys / "block" / f"loop{number}"
-        backing = (block / "loop" / "backing_file").read_bytes()
+        backing = _read(f"{self.sys}/block/loop{number}/loop/backing_file")
         return Loop(
             number=number,
             device=DeviceNumber(LOOP_MAJOR, number),
@@ -291,11 +291,20 @@ class LoopDevices:
         )
 
     def _sectors(self, number: int) -> Sectors:
-        return Sectors(int((self.sys / "block" / f"loop{number}" / "size").read_text()))
+        return Sectors(int(_read(f"{self.sys}/block/loop{number}/size")))
+
+
+# With paths as texts, as these are asked for at each look at a disk.
 
 
 def _exists(path: str) -> bool:
     return os.access(path, os.F_OK)
+
+
+def _read(path: str) -> bytes:
+    """Read a file of sysfs: one read gives all of it, at most a page."""
+    with ioctl.opened(path, os.O_RDONLY) as descriptor:
+        return os.read(descriptor, _PAGE_BYTES)
 
 
 def make_node(path: Path, device: DeviceNumber) -> None:
