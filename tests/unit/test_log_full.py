@@ -28,7 +28,7 @@ from tests.unit.events_made import declaration, host_event
 
 GIVE_UP_S = 60.0
 TRIES_MAX = 2_000
-RESERVE = 128 * 1024
+RESERVE = 256 * 1024
 
 
 def fill(log: EventLog) -> int:
