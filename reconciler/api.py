@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Self
 
 import attrs
 
-from reconciler import observe, stateroot
+from reconciler import observe, stateroot, thishost
 from reconciler.bases import BaseLoops
 from reconciler.clock import Clock, SystemClock
 from reconciler.config import Root, Settings
@@ -76,7 +76,7 @@ class Byre:
         reserve_bytes: int = RESERVE_BYTES,
     ) -> None:
         self.root = Root(root) if root else Root.from_environment(os.environ, uid=os.getuid())
-        self.kernel = kernel or _this_host()
+        self.kernel = kernel or thishost.kernel()
         self.clock = clock or SystemClock()
         boot_id = self.kernel.boot_id()
         if not read_only:
@@ -275,9 +275,3 @@ class Byre:
             reconciler = self.reconciler()
             names = list(self.log.names_in_use())
             return Waiting(self, names, timeout_s).work(reconciler)
-
-
-def _this_host() -> Kernel:
-    from reconciler.kernel.linux import LinuxKernel  # noqa: PLC0415 - not for those with a sim
-
-    return LinuxKernel()

@@ -8,8 +8,9 @@ from typing import Any
 from reconciler.kernel.port import Kernel
 from statemachine.conditions import conditions
 from statemachine.errors import ByreError
-from statemachine.history import iso
 from statemachine.projection import Record
+from statemachine.questions import iso
+from statemachine.spec import DiskSpec
 
 
 def disk(record: Record, kernel: Kernel) -> dict[str, Any]:
@@ -27,7 +28,7 @@ def disk(record: Record, kernel: Kernel) -> dict[str, Any]:
         "device": record.device or None,
         "link": str(spec.link) if spec.link else None,
         "base": str(spec.base),
-        "cow": _cow(record, kernel),
+        "cow": _cow(record, spec, kernel),
         "conditions": [
             {
                 "type": each.type.value,
@@ -45,7 +46,7 @@ def disk(record: Record, kernel: Kernel) -> dict[str, Any]:
     }
 
 
-def _cow(record: Record, kernel: Kernel) -> dict[str, Any]:
+def _cow(record: Record, spec: DiskSpec, kernel: Kernel) -> dict[str, Any]:
     """Return the disk's own file: the room it takes now, and what it can grow to."""
     used = 0
     if record.cow is not None:
@@ -57,6 +58,6 @@ def _cow(record: Record, kernel: Kernel) -> dict[str, Any]:
         "path": record.cow_path if record.cow is not None else None,
         "used_bytes": used,
         "capacity_bytes": record.cow.size.count if record.cow is not None else 0,
-        "chunk_bytes": record.wanted.chunk_size.count,
-        "direct_io": record.wanted.direct_io,
+        "chunk_bytes": spec.chunk_size.count,
+        "direct_io": spec.direct_io,
     }

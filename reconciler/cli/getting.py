@@ -7,12 +7,13 @@ from pathlib import Path
 
 import click
 
-from reconciler.api import Byre
+from reconciler import thishost
 from reconciler.cli import describe, options, say
 from reconciler.cli.app import Context
+from reconciler.clock import SystemClock
 from reconciler.outcome import is_gone
 from statemachine.errors import NoSuchDisk
-from statemachine.past import Past
+from statemachine.eventlog import EventLog
 from statemachine.projection import Record
 
 
@@ -46,30 +47,30 @@ def get_command(
     """
     if watch and (at is not None or at_seq is not None):
         raise click.UsageError("--watch shows the present; it does not go with --at or --at-seq")
-    with Byre(ctx.root.path, read_only=True) as byre:
-        if not watch:
-            if at is None and at_seq is None:
-                records = _select(byre.log.records(), names, everything=everything)
-            else:
-                records = _earlier(byre, names, at, at_seq, archives, everything=everything)
-            _show(byre, records, output)
-            return
-        for records in _changes(byre, names, everything=everything):
-            _show(byre, records, "jsonl" if output == "json" else output)
+    with EventLog(ctx.root.log, read_only=True) as log:
+        if watch:
+            for records in _changes(log, names, everything=everything):
+                _show(records, "jsonl" if output == "json" else output)
+        elif at is None and at_seq is None:
+            _show(_now(log, names, everything=everything), output)
+        else:
+            _show(_earlier(log, names, at, at_seq, archives, everything=everything), output)
 
 
-def _select(records: Sequence[Record], names: Sequence[str], *, everything: bool) -> list[Record]:
-    if not names:
-        return [record for record in records if everything or not is_gone(record)]
-    by_name = {record.name: record for record in records}
-    for name in names:
-        if name not in by_name:
-            raise NoSuchDisk(name)
-    return [by_name[name] for name in names]
+def _now(log: EventLog, names: Sequence[str], *, everything: bool) -> list[Record]:
+    if names:
+        return [_known(log.record(name), name) for name in names]
+    return log.records() if everything else log.in_use()
+
+
+def _known(record: Record | None, name: str) -> Record:
+    if record is None:
+        raise NoSuchDisk(name)
+    return record
 
 
 def _earlier(
-    byre: Byre,
+    log: EventLog,
     names: Sequence[str],
     at: int | None,
     at_seq: int | None,
@@ -77,33 +78,36 @@ def _earlier(
     *,
     everything: bool,
 ) -> list[Record]:
-    if at is not None and at > byre.clock.now_ns():
+    from statemachine.past import Past  # noqa: PLC0415 - only with --at and --at-seq
+
+    if at is not None and at > SystemClock().now_ns():
         say.person(f"{say.local_time(at)} is yet to come; this is what is recorded now")
-    with Past(byre.log, archives) as past:
+    with Past(log, archives) as past:
         bounds = [at_seq] if at_seq is not None else []
         bounds += [past.seq_at(at)] if at is not None else []
         seq = min(bounds)
         if names:
-            found = [past.disk_at(name, seq) for name in names]
-            return _select([each for each in found if each], names, everything=True)
-        return _select(past.moment(seq, everything=everything), (), everything=everything)
+            return [_known(past.disk_at(name, seq), name) for name in names]
+        found = past.moment(seq, everything=everything)
+        return [record for record in found if everything or not is_gone(record)]
 
 
-def _changes(byre: Byre, names: Sequence[str], *, everything: bool) -> Iterator[list[Record]]:
+def _changes(log: EventLog, names: Sequence[str], *, everything: bool) -> Iterator[list[Record]]:
     """Yield the selected records now and after each change of the log, for ever."""
     from reconciler.watch.follow import LogFollower, changes  # noqa: PLC0415 - only with --watch
 
-    with LogFollower(byre.log.path) as follower:
-        for _ in changes(follower, byre.log.last_seq):
-            yield _select(byre.log.records(), names, everything=everything)
+    with LogFollower(log.path) as follower:
+        for _ in changes(follower, log.last_seq):
+            yield _now(log, names, everything=everything)
 
 
-def _show(byre: Byre, records: Sequence[Record], output: str) -> None:
+def _show(records: Sequence[Record], output: str) -> None:
     if output in ("json", "jsonl"):
-        rows = [describe.disk(record, byre.kernel) for record in records]
+        kernel = thishost.kernel()
+        rows = [describe.disk(record, kernel) for record in records]
         (say.machine if output == "json" else say.machine_line)(rows)
         return
-    now = byre.clock.now_ns()
+    now = SystemClock().now_ns()
     columns = ["NAME", "STATE", "DESIRED", "DEVICE", "SINCE", "CONDITION"]
     if output == "wide":
         columns += ["LINK", "BASE", "DRIVER", "GENERATION", "ID", "COW"]

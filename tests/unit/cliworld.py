@@ -10,7 +10,7 @@ import attrs
 import pytest
 import structlog
 
-from reconciler import api
+from reconciler import thishost
 from reconciler.cli.app import run
 from reconciler.kernel.sim import SimKernel
 from tests.unit.builders import BASE, MIB
@@ -46,7 +46,7 @@ class World:
         self.folder = folder
         self.root = folder / "root"
         self._capsys = capsys
-        monkeypatch.setattr(api, "_this_host", lambda: self.kernel)
+        monkeypatch.setattr(thishost, "kernel", lambda: self.kernel)
 
     def byre(self, *arguments: str | Path) -> Answer:
         """Run one command; errors of Python's own come out as they are."""
