@@ -7,14 +7,13 @@ May be imported by eventlog and what stands above it in `statemachine`.
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from statemachine import payloads, projection
+from statemachine import payloads, projection, recent
 from statemachine.errors import LogDamaged, VersionConflict
 from statemachine.events import GENESIS, Event, EventType, NewEvent, chain_hash, encode
 from statemachine.names import HOST
@@ -24,8 +23,6 @@ from statemachine.schema import DISK_COLUMNS, EVENT_COLUMNS
 if TYPE_CHECKING:
     import sqlite3
 
-_RECORDS_KEPT: Final = 256
-"""For the disks that are worked on at one time, not for all that there are."""
 SELECT_EVENTS: Final = f"SELECT {', '.join(EVENT_COLUMNS)} FROM events"  # noqa: S608 - constants
 _INSERT_EVENT: Final = (
     f"INSERT INTO events ({', '.join(EVENT_COLUMNS)}) "  # noqa: S608 - constants
@@ -38,13 +35,20 @@ _UPSERT_DISK: Final = (
 )
 
 
-@functools.lru_cache(maxsize=_RECORDS_KEPT)
-def read_record(text: object) -> Record:
-    """Return a record as the table `disks` has it; raises LogDamaged when it cannot be read.
+def known_record(text: object) -> Record:
+    """Return a record as `read_record` does; one that was read or written a moment ago is at hand.
 
-    A disk that is worked on is read at each step and by each commit: the same text is the same
-    record, and is read once.
+    For who works on a disk. Who proves the table reads what it says.
     """
+    record = recent.find(str(text))
+    if record is None:
+        record = read_record(text)
+        recent.keep(str(text), record)
+    return record
+
+
+def read_record(text: object) -> Record:
+    """Return a record as the table `disks` has it; raises LogDamaged when it cannot be read."""
     try:
         return projection.from_row(json.loads(str(text)))
     except (ValueError, RecursionError) as error:
@@ -161,7 +165,7 @@ class Batch:
         if name not in self._records:
             query = "SELECT record FROM disks WHERE name = ?"
             row = self._connection.execute(query, (name,)).fetchone()
-            self._records[name] = read_record(row[0]) if row else None
+            self._records[name] = known_record(row[0]) if row else None
         return self._records[name]
 
     def _number(self, new: NewEvent, record: Record | None) -> tuple[int, int]:
@@ -190,7 +194,8 @@ class Batch:
 
 
 def _disk_row(record: Record) -> tuple[object, ...]:
-    failure = record.failure
+    failure, text = record.failure, projection.to_text(record)
+    recent.keep(text, record)
     values = {
         "name": record.name,
         "id": record.id,
@@ -205,6 +210,6 @@ def _disk_row(record: Record) -> tuple[object, ...]:
         "attempts": record.attempts,
         "next_retry_at": failure.retry_at if failure else None,
         "updated_at": record.updated_at,
-        "record": projection.to_text(record),
+        "record": text,
     }
     return tuple(values[column] for column in DISK_COLUMNS)

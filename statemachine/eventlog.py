@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from statemachine import checkpoints, database
-from statemachine.batch import SELECT_EVENTS, Batch, Request, read_record
+from statemachine.batch import SELECT_EVENTS, Batch, Request, known_record, read_record
 from statemachine.commits import ASKING, Change, Commit
 from statemachine.errors import LogDamaged, LogUnavailable
 from statemachine.events import Event, NewEvent
@@ -251,7 +251,7 @@ class EventLog:
     def record(self, name: str) -> Record | None:
         """Return one disk's record, None if the log never spoke of it."""
         rows = self._read("SELECT record FROM disks WHERE name = ?", name)
-        return read_record(rows[0][0]) if rows else None
+        return known_record(rows[0][0]) if rows else None
 
     def records(self) -> list[Record]:
         """Return all records by name, removed ones too."""

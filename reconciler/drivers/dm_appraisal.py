@@ -5,6 +5,7 @@ Pure; may be imported by dm_snapshot.
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Final
 
@@ -56,7 +57,12 @@ def uuid_of(record: Record) -> str:
 
 def node_path(record: Record) -> Path:
     """Return /dev/mapper/NAME."""
-    return Path("/dev/mapper") / record.device_name
+    return _node_path(record.device_name)
+
+
+@functools.lru_cache(maxsize=1024)
+def _node_path(device_name: str) -> Path:
+    return Path("/dev/mapper") / device_name
 
 
 def _is_ours(record: Record, observed: ObservedDisk) -> bool:
