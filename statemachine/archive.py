@@ -36,6 +36,8 @@ APPLICATION_ID: Final = 0x42594152  # "BYAR"
 FORMAT: Final = 1
 BLOCK_EVENTS: Final = 10_000
 """How many events are packed together, and so how many a reader holds at a time."""
+AT_MAX: Final = (1 << 63) - 1
+"""Later than every event."""
 CHECKPOINT_EVENTS: Final = 100_000
 """How far apart the checkpoints are that an archive keeps."""
 _STORED: Final = (
@@ -113,26 +115,41 @@ class Archive:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def events(self, *, after: int = 0, until: int | None = None) -> Iterator[Event]:
-        """Yield the events after one, up to another one, in order, one block in memory at a time.
+    def events(
+        self,
+        *,
+        after: int = 0,
+        until: int | None = None,
+        earlier_than: int | None = None,
+        newest_first: bool = False,
+    ) -> Iterator[Event]:
+        """Yield events in the order of `seq`, or against it, one block in memory at a time.
 
         Each block is checked before the first of its events is given out.
+
+        Args:
+            after: only events with a larger seq.
+            until: only events with this seq or a smaller one.
+            earlier_than: leave out blocks that have no event of before this time, UTC in ns.
+            newest_first: begin with the largest seq.
 
         Raises:
             LogDamaged: a block is not what was written.
         """
+        end = self.span.last_seq if until is None else until
         query = (
             "SELECT first_seq, last_seq, last_hash, events, "
             "(SELECT last_hash FROM blocks AS before WHERE before.last_seq = blocks.first_seq - 1) "
-            "FROM blocks WHERE last_seq > ? ORDER BY last_seq"
+            "FROM blocks WHERE last_seq > ? AND first_seq <= ? AND earliest < ? ORDER BY last_seq"
         )
-        end = self.span.last_seq if until is None else until
+        query += " DESC" if newest_first else ""
+        bounds = (after, end, AT_MAX if earlier_than is None else earlier_than)
         with database.told_apart(self.path):
-            for first, last, last_hash, packed, before in self.connection.execute(query, (after,)):
-                if first > end:
-                    return
+            for first, last, last_hash, packed, before in self.connection.execute(query, bounds):
                 prev = self.span.prev_hash if first == self.span.first_seq else before
                 events = self._unpacked(Noted(first - 1, prev), Noted(last, last_hash), packed)
+                if newest_first:
+                    events.reverse()
                 yield from (each for each in events if after < each.seq <= end)
 
     def verify(self) -> Span:

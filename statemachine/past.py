@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from statemachine import timetravel
 from statemachine.archive import Archive
@@ -17,6 +17,8 @@ from statemachine.errors import UsageError
 from statemachine.eventlog import EventLog
 from statemachine.events import Event
 from statemachine.projection import Record
+from statemachine.questions import Question
+from statemachine.search import search
 
 
 class Past:
@@ -27,7 +29,7 @@ class Past:
         archives: files of `byre log archive`, in any order.
 
     Raises:
-        UsageError: an archive is of another log, or reaches beyond where this one begins.
+        UsageError: an archive is of another log, or is none of those that this one has let go.
         LogDamaged: one is not what was written.
     """
 
@@ -56,11 +58,22 @@ class Past:
     ) -> None:
         self.close()
 
-    def events(self, *, after: int = 0) -> Iterator[Event]:
-        """Yield the events of the archives, then those of the log, in order, in bounded memory."""
-        for each in self.archives:
-            yield from each.events(after=after)
-        yield from self._log.events(after=after)
+    def search(self, question: Question) -> Iterator[Event]:
+        """Yield the events that fit a question, of the archives and of the log, in its order.
+
+        Raises:
+            UsageError: the archives leave a gap to one another or to the log.
+        """
+        self._refuse_gaps()
+        return search(self._log, question, archives=self.archives)
+
+    def left_out(self, question: Question) -> int:
+        """Return the last event of the archives that nobody named and that may fit; 0 for none."""
+        begin = self._log.begins_after().seq
+        if self.archives or question.after >= begin:
+            return 0
+        is_later = question.since is not None and question.since > self._last_archived_at()
+        return 0 if is_later else begin
 
     def seq_at(self, at: int) -> int:
         """Return the seq of the last event of a time or earlier; see `timetravel.seq_at`."""
@@ -114,3 +127,34 @@ class Past:
         if each.span.last_seq > begin:
             msg = f"{each.path} ends with event {each.span.last_seq}; the log begins after {begin}"
             raise UsageError(msg, hint="it was made by an attempt that came to nothing; delete it")
+        span = each.span
+        query = "SELECT first_seq, prev_hash, last_hash FROM archives WHERE last_seq = ?"
+        if self._log.rows(query, span.last_seq) != [
+            (span.first_seq, span.prev_hash, span.last_hash)
+        ]:
+            msg = (
+                f"{each.path} has the events {span.first_seq} to {span.last_seq}, "
+                f"but not those that the log {self._log.path} let go"
+            )
+            raise UsageError(msg, hint=_LIST)
+
+    def _refuse_gaps(self) -> None:
+        """Refuse archives that do not join: what is missing between them would be missed."""
+        begins = [each.span.first_seq for each in self.archives] + [
+            self._log.begins_after().seq + 1
+        ]
+        paths = [each.path for each in self.archives] + [self._log.path]
+        for place, each in enumerate(self.archives):
+            following, end = begins[place + 1], each.span.last_seq
+            if following == end + 1:
+                continue
+            then = f"{each.path} ends with event {end}, {paths[place + 1]} begins with {following}"
+            if following <= end:
+                raise UsageError(
+                    f"{then}: these are the same events", hint="name each archive once"
+                )
+            msg = f"{then}: the events {end + 1} to {following - 1} are in no file that was named"
+            raise UsageError(msg, hint=_LIST)
+
+
+_LIST: Final = "`byre log info` lists the archives of the log"

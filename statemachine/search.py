@@ -45,8 +45,15 @@ SEQS_AT_ONCE: Final = 500
 class Archived(Protocol):
     """Events that were taken out of the live log, to be asked before it."""
 
-    def events(self, *, newest_first: bool = False) -> Iterator[Event]:
-        """Yield all of them in the order of `seq`, or against it, in bounded memory."""
+    def events(
+        self,
+        *,
+        after: int = 0,
+        until: int | None = None,
+        earlier_than: int | None = None,
+        newest_first: bool = False,
+    ) -> Iterator[Event]:
+        """Yield events by `seq`, or against it, in bounded memory; see `Archive.events`."""
         ...
 
 
@@ -73,7 +80,12 @@ def search(
 
 
 def _of_archive(archive: Archived, question: Question) -> Iterator[Event]:
-    found = archive.events(newest_first=question.newest_first)
+    found = archive.events(
+        after=question.after,
+        until=None if question.before is None else question.before - 1,
+        earlier_than=question.until,
+        newest_first=question.newest_first,
+    )
     return (event for event in found if fits(question, event))
 
 

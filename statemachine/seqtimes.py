@@ -27,6 +27,7 @@ def seq_range(log: EventLog, *, since: int | None, until: int | None) -> Between
     """
     # Each by itself: SQLite looks through the whole table for both at once.
     [(first,)] = log.rows("SELECT coalesce(min(seq), 1) FROM events")
+    first = max(first, log.begins_after().seq + 1)  # what is in an archive may be being deleted
     last = log.last_seq()
     if since is None and until is None:
         return first, last

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import itertools
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Final
 
 import attrs
@@ -19,8 +20,8 @@ from statemachine.errors import NoSuchDisk, UsageError
 from statemachine.eventlog import EventLog
 from statemachine.events import Event
 from statemachine.names import HOST
+from statemachine.past import Past
 from statemachine.questions import Question
-from statemachine.search import search
 
 SPANS_AT_ONCE: Final = 500
 """How many spans one request has; the default of OpenTelemetry's own batches is 512."""
@@ -31,6 +32,7 @@ SPANS_AT_ONCE: Final = 500
     epilog=options.epilog(
         "byre log export --format cloudevents > log.ndjson",
         "byre log export --format csv --since 7d > week.csv",
+        "byre log export --archive 2026-q3.byre --format csv > all.csv",
         "byre log export --otlp-endpoint http://127.0.0.1:4318/v1/traces --since 1h",
     ),
 )
@@ -54,6 +56,7 @@ SPANS_AT_ONCE: Final = 500
     help="How long one request to the endpoint may take, in seconds.",
 )
 @options.asking
+@options.archives
 @click.pass_obj
 def export_command(
     ctx: Context,
@@ -63,14 +66,18 @@ def export_command(
     otlp_endpoint: str | None,
     timeout_s: float,
     question: Question,
+    archives: tuple[Path, ...],
 ) -> None:
-    """Print the log for other programs, all of it or what the filters choose."""
+    """Print the log for other programs, all of it or what the filters choose.
+
+    With --archive it begins with what was moved out of the log; the archives must join it.
+    """
     if otlp_endpoint is not None and not otlp_endpoint.startswith(("http://", "https://")):
         raise UsageError(f"--otlp-endpoint {otlp_endpoint!r}: allowed is an http or https URL")
-    with EventLog(ctx.root.log, read_only=True) as log:
+    with EventLog(ctx.root.log, read_only=True) as log, Past(log, archives) as past:
         if name is not None and name != HOST and log.record(name) is None:
             raise NoSuchDisk(name)
-        events = search(log, attrs.evolve(question, disk=name))
+        events = past.search(attrs.evolve(question, disk=name))
         if otlp_endpoint is not None:
             _send(log.root_id, events, otlp_endpoint, timeout_s)
         elif form == "otlp":

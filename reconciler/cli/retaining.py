@@ -43,8 +43,9 @@ def archive_command(
 ) -> None:
     """Move the oldest events into a compressed file of their own, with their own proof.
 
-    All disks stay, and what is recorded of them; `get`, `history` and `replay` take the file with
-    --archive. Safe while a reconciler works, and whenever it is interrupted.
+    All disks stay, and what is recorded of them; `get`, `history`, `timeline`, `log export` and
+    `replay` take the file with --archive. Safe while a reconciler works, and whenever it is
+    interrupted.
     """
     with Byre(ctx.root.path) as byre:
         done = retention.archive_before(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from pathlib import Path
 
 import attrs
 import click
@@ -15,8 +16,8 @@ from reconciler.cli.printing import Printer, printer
 from statemachine.errors import NoSuchDisk, UsageError
 from statemachine.events import Event
 from statemachine.names import HOST
+from statemachine.past import Past
 from statemachine.questions import Question
-from statemachine.search import search
 
 
 @click.command(
@@ -27,10 +28,12 @@ from statemachine.search import search
         "byre history --since '1 hour ago' --type transition -o jsonl",
         "byre history --outcome failed --text 'in use' -o csv",
         "byre history --summary --since 1d",
+        "byre history sb-1 --archive /srv/audit/2026-q3.byre",
     ),
 )
 @click.argument("name", required=False, shell_complete=options.complete_names)
 @options.asking
+@options.archives
 @click.option("--newest-first", is_flag=True, help="Begin with what happened last.")
 @click.option(
     "--limit", type=click.IntRange(min=1), metavar="N", help="At most so many.  [default: all]"
@@ -44,26 +47,33 @@ def history_command(
     *,
     name: str | None,
     question: Question,
+    archives: tuple[Path, ...],
     newest_first: bool,
     limit: int | None,
     follow: bool,
     summary: bool,
     output: str,
 ) -> None:
-    """Tell what happened, oldest first."""
+    """Tell what happened, oldest first.
+
+    With --archive it begins with what was moved out of the log; the archives must join it.
+    """
     question = attrs.evolve(question, disk=name, newest_first=newest_first)
     _refuse_senseless(question, limit=limit, follow=follow, summary=summary, output=output)
-    with Byre(ctx.root.path, read_only=True) as byre:
+    with Byre(ctx.root.path, read_only=True) as byre, Past(byre.log, archives) as past:
         if name is not None and name != HOST and byre.log.record(name) is None:
             raise NoSuchDisk(name)
+        if left_out := past.left_out(question):
+            told = f"events up to {left_out} are in archives: name them with --archive"
+            say.person(f"{told} (`byre log info`)")
         if summary:
             from reconciler.cli.summing import tell_summary  # noqa: PLC0415 - only with --summary
 
-            tell_summary(search(byre.log, question), output)
+            tell_summary(past.search(question), output)
         elif follow:
-            _follow(byre, question, printer("jsonl" if output == "json" else output))
+            _follow(byre, past, question, printer("jsonl" if output == "json" else output))
         else:
-            _tell(search(byre.log, question), question, limit, printer(output))
+            _tell(past.search(question), question, limit, printer(output))
 
 
 def _refuse_senseless(
@@ -93,13 +103,13 @@ def _tell(found: Iterator[Event], question: Question, limit: int | None, told: P
         say.person(f"there are more; go on with {option} {seq}")
 
 
-def _follow(byre: Byre, question: Question, told: Printer) -> None:
+def _follow(byre: Byre, past: Past, question: Question, told: Printer) -> None:
     from reconciler.watch.follow import LogFollower, changes  # noqa: PLC0415 - only with --follow
 
     with LogFollower(byre.log.path) as follower:
         after = question.after
         for seq in changes(follower, byre.log.last_seq):
-            for event in search(byre.log, attrs.evolve(question, after=after)):
+            for event in past.search(attrs.evolve(question, after=after)):
                 after = event.seq
                 told.event(event)
             told.flush()

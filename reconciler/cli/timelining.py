@@ -13,8 +13,8 @@ from reconciler.cli import options, say
 from reconciler.cli.app import Context
 from statemachine.errors import LogUnavailable, UsageError
 from statemachine.lives import PARTS_MAX, Life, TooManyParts, lives
+from statemachine.past import Past
 from statemachine.questions import Question, iso
-from statemachine.search import search
 
 
 @click.command(
@@ -29,15 +29,22 @@ from statemachine.search import search
     type=click.Path(path_type=Path, dir_okay=False),
     help="Draw it into a file; one that is there is written over.",
 )
+@options.archives
 @options.output("table", "json")
 @click.pass_obj
 def timeline_command(
-    ctx: Context, *, name: str, generation: int | None, svg: Path | None, output: str
+    ctx: Context,
+    *,
+    name: str,
+    generation: int | None,
+    svg: Path | None,
+    archives: tuple[Path, ...],
+    output: str,
 ) -> None:
     """Show the life of a disk: its states by time, and where something went wrong."""
-    with Byre(ctx.root.path, read_only=True) as byre:
+    with Byre(ctx.root.path, read_only=True) as byre, Past(byre.log, archives) as past:
         byre.get(name)
-        found = _lives(byre, Question(disk=name, generation=generation))
+        found = _lives(byre, past, Question(disk=name, generation=generation))
     if not found:
         raise UsageError(f"{name} has no generation {generation}", hint="see `byre history`")
     if svg is not None:
@@ -53,9 +60,9 @@ def timeline_command(
         show(name, found)
 
 
-def _lives(byre: Byre, question: Question) -> list[Life]:
+def _lives(byre: Byre, past: Past, question: Question) -> list[Life]:
     try:
-        return lives(search(byre.log, question), now=byre.clock.now_ns())
+        return lives(past.search(question), now=byre.clock.now_ns())
     except TooManyParts as error:
         msg = f"{question.disk} has more than {PARTS_MAX} states and marks, too many to draw"
         hint = "choose one life with --generation, or count with `byre history NAME --summary`"

@@ -216,3 +216,36 @@ def test_an_archive_of_another_log_is_refused(world: World, tmp_path: Path) -> N
     assert (answer.code, "archive of root" in answer.err) == (2, True)
     world.root = mine
     assert world.byre("get", "--at-seq", "1", "--archive", mine / "byre.db").code == 6
+
+
+def test_history_timeline_and_export_go_back_into_archives(world: World, tmp_path: Path) -> None:
+    file = tmp_path / "old"
+    before = world.byre("history", "sb-1", "-o", "jsonl").lines
+    spans = world.byre("timeline", "sb-2", "-o", "json").json["generations"]
+    world.byre("log", "archive", file, "--before", "0s")
+    bare = world.byre("history", "sb-1", "-o", "jsonl")
+    assert (bare.lines, "name them with --archive" in bare.err) == ([], True)
+    told = world.byre("history", "sb-1", "--archive", file, "-o", "jsonl")
+    assert (told.lines, "--archive" in told.err) == (before, False)
+    seq = world.byre("log", "info", "-o", "json").json["last_seq"]
+    page = ("--newest-first", "--limit", "2", "-o", "jsonl")
+    back = world.byre("history", "--archive", file, *page)
+    assert [line["seq"] for line in back.lines] == [seq, seq - 1]
+    on = world.byre("history", "--archive", file, "--before", str(seq - 1), *page)
+    assert [line["seq"] for line in on.lines] == [seq - 2, seq - 3]
+    found = world.byre("timeline", "sb-2", "--archive", file, "-o", "json").json
+    assert found["generations"] == spans
+    summary = world.byre("history", "--summary", "--archive", file, "-o", "json").json
+    assert summary["events"] == seq
+    exported = world.byre("log", "export", "sb-1", "--archive", file)
+    assert [line["seq"] for line in exported.lines] == [line["seq"] for line in before]
+
+
+def test_a_question_refuses_an_archive_of_another_root(world: World, tmp_path: Path) -> None:
+    file = tmp_path / "old"
+    world.byre("log", "archive", file, "--before", "0s")
+    world.root = world.folder / "another"
+    world.create("sb-1", "--wait")
+    for words in (("history",), ("log", "export"), ("timeline", "sb-1")):
+        answer = world.byre(*words, "--archive", file)
+        assert (answer.code, answer.out, str(file) in answer.err) == (2, "", True)

@@ -239,7 +239,15 @@ def test_an_archive_is_asked_before_the_live_log(log: EventLog, tmp_path: Path) 
     events = list(log.events())
 
     class Archive:
-        def events(self, *, newest_first: bool = False) -> Iterator[Event]:
+        def events(
+            self,
+            *,
+            after: int = 0,
+            until: int | None = None,
+            earlier_than: int | None = None,
+            newest_first: bool = False,
+        ) -> Iterator[Event]:
+            assert (after, until, earlier_than) == (0, None, None)
             yield from reversed(events[:40]) if newest_first else events[:40]
 
     class Rest:
