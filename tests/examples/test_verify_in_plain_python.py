@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from statemachine import proof
+from statemachine import proof, retention
 from statemachine.errors import LogDamaged
 from statemachine.eventlog import EventLog
 from statemachine.events import chain_hash
+from statemachine.payloads import Requester
 from tests.examples.test_examples import EXAMPLES, WITH_A_LOG
 from tests.style import shellpages
 from tests.unit.events_made import declaration, host_event
@@ -33,9 +34,11 @@ def log(folder: Path) -> Path:
     return path
 
 
-def ran(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+def ran(
+    *arguments: str | Path, program: str | Path = WITH_A_LOG
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-I", WITH_A_LOG, *arguments],
+        [sys.executable, "-I", program, *arguments],
         cwd=EXAMPLES,
         capture_output=True,
         text=True,
@@ -94,6 +97,52 @@ def test_a_noted_head_must_be_there(log: Path) -> None:
     assert ran(log, heads[2]).returncode == 0
     done = ran(log, heads[-1])
     assert (done.returncode, "it was cut off" in done.stderr) == (1, True)
+
+
+@pytest.fixture
+def archived(folder: Path) -> Path:
+    """A log whose oldest events are in an archive, but for two that are still to be deleted."""
+    path = folder / "byre.db"
+    with EventLog(path, boot_id="boot-1") as made:
+        made.append([declaration("sb-1")])
+        made.append([host_event(str(number)) for number in range(EVENTS - 1)])
+        kept = made.select("WHERE seq > ? ORDER BY seq", EVENTS - 2)
+        made.checkpoint()
+        by = Requester(uid=0, user="root", pid=1, command="test")
+        retention.archive_before(made, made.now_ns(), folder / "old", by=by)
+        made.append([host_event("later")])
+    write_rows(path, [*(each.columns() for each in kept), *rows_of(path)])
+    return path
+
+
+def programs(folder: Path) -> list[Path]:
+    [program] = shellpages.blocks("docs/reference/log-format.md", "python")
+    page = folder / "page.py"
+    page.write_text(program)
+    return [EXAMPLES / WITH_A_LOG, page]
+
+
+def test_a_log_that_begins_after_an_archive_is_checked_from_there(archived: Path) -> None:
+    with EventLog(archived, read_only=True) as opened:
+        found, begin = proof.verify(opened), opened.begins_after()
+    assert begin.seq == EVENTS
+    for program in programs(archived.parent):
+        done = ran(archived, program=program)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert found.hash in done.stdout
+        assert "archive" in done.stdout
+    assert ran(archived, f"{begin.seq}:{begin.hash}").returncode == 0, "the archive's own head"
+    assert ran(archived, f"{begin.seq}:{'0' * 64}").returncode == 1
+
+
+def test_what_was_cut_off_behind_an_archive_is_missed(archived: Path) -> None:
+    rows = rows_of(archived)
+    first = next(place for place, row in enumerate(rows) if row[0] == EVENTS + 1)
+    for left in (rows[first + 1 :], [with_column(rows[first], "actor", "x"), *rows[first + 1 :]]):
+        write_rows(archived, left)
+        for program in programs(archived.parent):
+            done = ran(archived, program=program)
+            assert (done.returncode, f"event {EVENTS + 1}" in done.stderr) == (1, True)
 
 
 def test_the_worked_example_of_the_format_is_right() -> None:
