@@ -26,7 +26,7 @@ COMMON_MEANINGS: Final[dict[str, str]] = {
 MEANINGS: Final[dict[str, dict[str, str]]] = {
     "DiskDeclared": {
         "id": "the disk's identity, 32 hex digits; stays with the name",
-        "spec": "the [spec](spec.md), with absolute paths",
+        "spec": "the [spec](spec.md), with absolute paths; of a later declaration what changed",
         "device_name": "what the dm device is called",
     },
     "TransitionStarted": {
@@ -35,12 +35,10 @@ MEANINGS: Final[dict[str, dict[str, str]]] = {
     },
     "TransitionCompleted": {
         "unchanged": "the actions that found nothing to change, checks among them",
-        "cow": "the disk's own file as it is now",
         "device": "its path; empty unless the disk is live",
         "device_number": "major and minor, as `253:4`",
         "base_loop": "number of the base's loop device",
         "cow_loop": "number of the loop device of the disk's own file",
-        "link_target": "the text of the symlink",
         "duration_ns": "from the intent to the last action",
     },
     "TransitionFailed": {

@@ -30,7 +30,7 @@ from reconciler.requester import checked_claim, this_process
 from reconciler.source import WhenLive
 from statemachine import payloads
 from statemachine.errors import IdentityMismatch, RefusedError
-from statemachine.events import NewEvent
+from statemachine.events import CORRELATION_BYTES, NewEvent
 from statemachine.machine import Desired, State, Trigger
 from statemachine.observed import FileIdentity
 from statemachine.projection import Record
@@ -335,7 +335,7 @@ class _Import:
             expect=self._before.expect if self._before else (0, 0),
             generation=self._generation,
             reason=reason.encode(errors="replace").decode(),  # an argument may be no text
-            correlation_id=secrets.token_hex(16),
+            correlation_id=secrets.token_hex(CORRELATION_BYTES),
         )
         data, kind = payloads.to_data(drift), payloads.type_of(drift)
         return first, attrs.evolve(first, type=kind, data=data, expect=None)

@@ -27,7 +27,7 @@ from statemachine.errors import (
     VersionConflict,
 )
 from statemachine.eventlog import EventLog
-from statemachine.events import NewEvent
+from statemachine.events import CORRELATION_BYTES, NewEvent
 from statemachine.machine import MEETS, Desired, State, Trigger, is_met, path, sources
 from statemachine.payloads import DiskDeclared, DiskRecovered, Requester
 from statemachine.projection import Record
@@ -86,7 +86,7 @@ class Declarer:
         self._link_roots = tuple(link_roots)
         self._reason = reason.encode(errors="replace").decode()  # an argument may be no text
         self._claim = checked_claim(on_behalf_of)
-        self._correlation_id = secrets.token_hex(16)
+        self._correlation_id = secrets.token_hex(CORRELATION_BYTES)
 
     def apply(self, wanted: Sequence[Sourced], *, prune: bool = False) -> list[Declared]:
         """Declare a whole set of specs.
@@ -294,10 +294,7 @@ class Declarer:
 
     def _event(self, record: Record, spec: DiskSpec, *, why: str) -> NewEvent:
         payload = DiskDeclared(
-            id=record.id,
-            spec=spec.to_data(),
-            device_name=record.device_name,
-            base=record.base,
+            **payloads.again(record.spec, spec.to_data()),
             by=self._by,
             why=why,
             on_behalf_of=self._claim,

@@ -27,7 +27,7 @@ from reconciler.kernel.port import DmName, Kernel
 from statemachine import history, payloads
 from statemachine.errors import ActionError
 from statemachine.eventlog import EventLog
-from statemachine.events import EventType, NewEvent
+from statemachine.events import CORRELATION_BYTES, EventType, NewEvent
 from statemachine.machine import LIVE, Desired, State, is_met
 from statemachine.names import HOST, DmUuid, base_marker
 from statemachine.observed import DmDevice, FileIdentity, LinkKind, Loop
@@ -181,7 +181,7 @@ def found_event(orphan: Orphan) -> NewEvent:
         type=payloads.type_of(payload),
         data=payloads.to_data(payload),
         actor="reconciler",
-        correlation_id=secrets.token_hex(16),
+        correlation_id=secrets.token_hex(CORRELATION_BYTES),
     )
 
 

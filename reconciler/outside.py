@@ -15,7 +15,7 @@ from reconciler.kernel import newfile, safepath
 from reconciler.kernel.safepath import Place
 from statemachine import payloads
 from statemachine.errors import RefusedError, UsageError, from_oserror
-from statemachine.events import NewEvent
+from statemachine.events import CORRELATION_BYTES, NewEvent
 from statemachine.projection import Record
 
 
@@ -65,7 +65,7 @@ def append(byre: Byre, record: Record, payload: payloads.DiskExported, *, reason
         actor=payload.by.user if payload.by else "",
         generation=record.generation,
         reason=reason.encode(errors="replace").decode(),  # an argument may be no text
-        correlation_id=secrets.token_hex(16),
+        correlation_id=secrets.token_hex(CORRELATION_BYTES),
     )
     byre.log.append([event])
 

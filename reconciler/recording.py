@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import secrets
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+import attrs
 
 from reconciler.act import Done, Failed
 from reconciler.actions import Scene
@@ -17,7 +19,7 @@ from reconciler.observe import Choice
 from reconciler.plan import Move, NoteDrift
 from statemachine import payloads
 from statemachine.errors import ActionError
-from statemachine.events import NewEvent
+from statemachine.events import CORRELATION_BYTES, NewEvent
 from statemachine.machine import LIVE, State, Trigger, is_met
 from statemachine.observed import FileIdentity
 from statemachine.projection import Record
@@ -44,7 +46,9 @@ def event(disk: str, payload: object, record: Record | None = None) -> NewEvent:
         actor=ACTOR,
         expect=record.expect if record else None,
         generation=record.generation if record else 0,
-        correlation_id=record.correlation_id if record and not begins else secrets.token_hex(16),
+        correlation_id=record.correlation_id
+        if record and not begins
+        else secrets.token_hex(CORRELATION_BYTES),
     )
 
 
@@ -103,6 +107,8 @@ def completed(
     base_loop = scene.base_loop or view.observed.base_loop
     cow_loop = scene.cow_loop or view.observed.cow_loop
     cow_path = view.driver.cow_path(record, view.ground)
+    device = (scene.device_path or record.device) if live else ""
+    target = kernel.read_link(link).target if has_link and link is not None else ""
     return payloads.TransitionCompleted(
         trigger=move.trigger,
         source=move.source,
@@ -110,16 +116,28 @@ def completed(
         unchanged=tuple(
             type(each).__name__ for each in move.actions if str(each) not in done.changed
         ),
-        cow=None if move.target is State.REMOVED else _cow_now(view, scene, cow_path),
+        **_cow_told(view, scene, cow_path, move.target),
         cow_method=scene.cow_method,
-        device=(scene.device_path or record.device) if live else "",
+        device=device,
         device_number=str(scene.device or record.device_number) if live else "",
         base_loop=base_loop.number if held and base_loop else None,
         cow_loop=cow_loop.number if held and cow_loop else None,
         link=str(link) if has_link else "",
-        link_target=kernel.read_link(link).target if has_link and link is not None else "",
+        link_target="" if target == device else target,
         duration_ns=duration_ns,
     )
+
+
+def _cow_told(view: View, scene: Scene, path: Path, target: State) -> dict[str, Any]:
+    """Return what an outcome says of the disk's own file: what is not known of it already."""
+    if target is State.REMOVED:
+        return {}
+    known, found = view.record.cow, _cow_now(view, scene, path)
+    if found is None:
+        return {"cow_is_other": True}
+    if known is None or attrs.evolve(known, mtime_ns=found.mtime_ns) != found:
+        return {"cow": found}
+    return {} if known == found else {"cow_mtime_ns": found.mtime_ns}
 
 
 def _cow_now(view: View, scene: Scene, path: Path) -> FileIdentity | None:

@@ -31,7 +31,7 @@ from statemachine.errors import (
     RefusedError,
     TransientError,
 )
-from statemachine.events import NewEvent
+from statemachine.events import CORRELATION_BYTES, NewEvent
 from statemachine.names import HOST, base_marker, is_base_marker
 from statemachine.observed import DmDevice, FileIdentity, Holder, LinkKind, Loop
 from statemachine.projection import Record
@@ -70,7 +70,7 @@ class Resolver:
         self._file_users = file_users
         self._reason = reason.encode(errors="replace").decode()  # an argument may be no text
         self._claim = checked_claim(on_behalf_of)
-        self._correlation_id = secrets.token_hex(16)
+        self._correlation_id = secrets.token_hex(CORRELATION_BYTES)
 
     def remove(self, name: str) -> Orphan:
         """Take an orphan away.

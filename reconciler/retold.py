@@ -17,7 +17,7 @@ from reconciler import heldback
 from statemachine import payloads
 from statemachine.errors import UsageError
 from statemachine.eventlog import EventLog
-from statemachine.events import EventType, NewEvent
+from statemachine.events import CORRELATION_BYTES, EventType, NewEvent
 from statemachine.names import HOST
 from statemachine.projection import Record
 from statemachine.statement import parse
@@ -45,7 +45,7 @@ def events(
         data=payloads.to_data(attrs.evolve(told, held=len(names))),
         actor=actor,
         reason=reason,
-        correlation_id=secrets.token_hex(16),
+        correlation_id=secrets.token_hex(CORRELATION_BYTES),
     )
     hold = payloads.DiskHeld(message=_MESSAGE.format(seq=told.from_seq))
     kind, data = payloads.type_of(hold), payloads.to_data(hold)

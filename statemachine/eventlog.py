@@ -325,11 +325,9 @@ class EventLog:
         """Return the rows of one query; the query is SQL of ours, never a user's text."""
         return self._read(query, *values)
 
-    def last_seq(self, *, at: int | None = None) -> int:
-        """Return the seq of the newest event, or of the newest until a time; 0 if there is none."""
-        if at is None:
-            return int(self._read("SELECT coalesce(max(seq), 0) FROM events")[0][0])
-        return int(self._read("SELECT coalesce(max(seq), 0) FROM events WHERE at <= ?", at)[0][0])
+    def last_seq(self) -> int:
+        """Return the seq of the newest event; 0 if there is none."""
+        return int(self._read("SELECT coalesce(max(seq), 0) FROM events")[0][0])
 
     def backup_head(self) -> str:
         """Return the head, SEQ:HASH, that this file was backed up with; "" if it never was."""

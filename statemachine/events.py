@@ -24,7 +24,11 @@ GENESIS: Final = "0" * 64
 """The `prev_hash` of the first event."""
 
 Data = Mapping[str, Any]
+
 """JSON as Python reads it; the one place where its shape is not known statically."""
+CORRELATION_BYTES: Final = 8
+"""How much chance is in a correlation id; ten million of them are all different but once in 400,000
+times."""
 
 
 class EventType(enum.StrEnum):
@@ -153,10 +157,29 @@ def encode(event_type: EventType, data: Data) -> str:
 
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
 
-SCHEMA_VERSIONS: Final[dict[str, int]] = {}
+SCHEMA_VERSIONS: Final[dict[str, int]] = {
+    EventType.DISK_DECLARED: 2,
+    EventType.TRANSITION_COMPLETED: 2,
+}
 """The newest schema version of each type that has more than one."""
 
-UPCASTERS: Final[dict[tuple[str, int], Upcaster]] = {}
+
+def _as_it_is(data: dict[str, Any]) -> dict[str, Any]:
+    """Upcast what the newer version reads as it was meant: it only may say less."""
+    return data
+
+
+def _with_the_cow_told(data: dict[str, Any]) -> dict[str, Any]:
+    """Upcast an outcome of version 1, which had the whole file whenever it was the disk's own."""
+    if "cow" in data or data.get("target") == "removed":
+        return data
+    return {**data, "cow_is_other": True}
+
+
+UPCASTERS: Final[dict[tuple[str, int], Upcaster]] = {
+    (EventType.DISK_DECLARED, 1): _as_it_is,
+    (EventType.TRANSITION_COMPLETED, 1): _with_the_cow_told,
+}
 """(type, version) → how to make the next version of that payload."""
 
 
@@ -168,8 +191,8 @@ def upcast(event_type: str, data: Mapping[str, Any]) -> Data:
     Raises:
         ValueError: its schema version is no whole number, or its fields are not those of it.
     """
-    if not UPCASTERS:
-        _version(data)  # it must have one, whatever it is
+    version = _version(data)  # it must have one, whatever it is
+    if (event_type, version) not in UPCASTERS:
         return data
     current = dict(data)
     while (step := UPCASTERS.get((event_type, _version(current)))) is not None:

@@ -43,17 +43,39 @@ class Requester:
 
 @attrs.frozen(kw_only=True)
 class DiskDeclared:
-    """Somebody wants this disk so. The first one of a generation begins it."""
+    """Somebody wants this disk so. The first one of a generation begins it, and says everything.
 
-    id: str
+    A later one (`id` is "") says of the spec what changed, and always the state; see `again`.
+    """
+
+    id: str = ""
     spec: dict[str, str]
-    device_name: str
-    base: FileIdentity
+    without: tuple[str, ...] = ()
+    """Fields that the spec has no more; of a later declaration."""
+    device_name: str = ""
+    base: FileIdentity | None = None
     """The pin: which base, and which content, this generation is built on."""
     by: Requester | None = None
     why: str = "declared"
     """"declared", "command" (pause, restore, remove), "pruned", "adopted" or "imported"."""
     on_behalf_of: str = ""
+
+    def spec_after(self, before: dict[str, str]) -> dict[str, str]:
+        """Return the whole spec, when this follows on one."""
+        if self.id:
+            return self.spec
+        kept = {name: value for name, value in before.items() if name not in self.without}
+        return kept | self.spec
+
+
+def again(before: dict[str, str], wanted: dict[str, str]) -> dict[str, Any]:
+    """Return `spec` and `without` of a later declaration, to be read by `spec_after`."""
+    told = {
+        name: value
+        for name, value in wanted.items()
+        if name == "state" or before.get(name) != value
+    }
+    return {"spec": told, "without": tuple(sorted(before.keys() - wanted.keys()))}
 
 
 @attrs.frozen(kw_only=True)
@@ -84,6 +106,11 @@ class TransitionCompleted:
     target: State
     unchanged: tuple[str, ...] = ()
     cow: FileIdentity | None = None
+    """The disk's own file; left out when it is as it was, but for `cow_mtime_ns`."""
+    cow_mtime_ns: int | None = None
+    """When that file was last written to, if nothing else of it changed."""
+    cow_is_other: bool = False
+    """Whether another file was in its place, and what is known of the disk's own stays."""
     cow_method: str = ""
     """"sparse", "reflink" or "sparse-copy"."""
     device: str = ""
@@ -93,6 +120,7 @@ class TransitionCompleted:
     link: str = ""
     """Where the link was made; "" when there is none."""
     link_target: str = ""
+    """Where it leads to, if not to `device`."""
     duration_ns: int = 0
 
 

@@ -167,6 +167,9 @@ def from_row(data: dict[str, Any]) -> Record:
 
 def _declared(record: Record | None, event: Event, payload: payloads.DiskDeclared) -> Record:
     if record is None or event.generation > record.generation:
+        if not payload.id or payload.base is None:
+            msg = f"event {event.seq}: it begins a generation of {event.disk!r} without id or base"
+            raise ValueError(msg)
         return Record(
             name=event.disk,
             id=payload.id,
@@ -190,7 +193,7 @@ def _declared(record: Record | None, event: Event, payload: payloads.DiskDeclare
         "seq": event.seq,
         "declared_seq": event.seq,
         "updated_at": event.at,
-        "spec": payload.spec,
+        "spec": payload.spec_after(record.spec),
         "correlation_id": event.correlation_id,
         "attempts": 0,
         "failure": None,
@@ -232,8 +235,8 @@ def _completed(record: Record, event: Event, payload: payloads.TransitionComplet
     }
     if payload.target is State.REMOVED:
         return settled | _NOT_LIVE | {"made_folders": (), "cow": None, "fault": None}
-    if payload.cow is not None:
-        settled |= {"cow": payload.cow, "cow_boot_id": event.boot_id}
+    if not payload.cow_is_other:
+        settled |= {"cow": _cow_after(record, payload), "cow_boot_id": event.boot_id}
     if payload.target is State.PAUSED:
         return settled | _NOT_LIVE
     return dict(
@@ -244,8 +247,14 @@ def _completed(record: Record, event: Event, payload: payloads.TransitionComplet
         base_loop=payload.base_loop,
         cow_loop=payload.cow_loop,
         link=payload.link,
-        link_target=payload.link_target,
+        link_target=payload.link_target or (payload.device if payload.link else ""),
     )
+
+
+def _cow_after(record: Record, payload: payloads.TransitionCompleted) -> FileIdentity | None:
+    if payload.cow is not None or record.cow is None or payload.cow_mtime_ns is None:
+        return payload.cow or record.cow
+    return attrs.evolve(record.cow, mtime_ns=payload.cow_mtime_ns)
 
 
 def _failed(record: Record, event: Event, payload: payloads.TransitionFailed) -> Changes:

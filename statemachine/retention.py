@@ -27,7 +27,7 @@ from statemachine.batch import Batch, Request
 from statemachine.checkpoints import Checkpoint
 from statemachine.errors import LogDamaged, RefusedError
 from statemachine.eventlog import EventLog
-from statemachine.events import EventType, NewEvent
+from statemachine.events import CORRELATION_BYTES, EventType, NewEvent
 from statemachine.head import Noted
 from statemachine.names import HOST
 from statemachine.projection import to_text
@@ -235,5 +235,5 @@ def _told(
         data=payloads.to_data(payload),
         actor=by.user,
         reason=reason,
-        correlation_id=secrets.token_hex(16),
+        correlation_id=secrets.token_hex(CORRELATION_BYTES),
     )

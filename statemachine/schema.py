@@ -236,12 +236,23 @@ def _add_checkpoints(database: Database) -> None:
         database.execute(statement)
 
 
+def _shrink_indexes(database: Database) -> None:
+    """Drop the index of times, which `clock_steps` serves, and `seq` from that of types.
+
+    The rowid is the end of each entry of an index anyway, and it is `seq`.
+    """
+    database.execute("DROP INDEX idx_events_at")
+    database.execute("DROP INDEX idx_events_type_seq")
+    database.table("events").create_index(["type"])
+
+
 MIGRATIONS: Final[tuple[Callable[[Database], None], ...]] = (
     _create,
     _make_views,  # version 1 had views without `frozen` and `cow_bytes`
     _index_disks,
     _prepare_questions,
     _add_checkpoints,
+    _shrink_indexes,
 )
 """Step n makes schema version n + 1 of version n. A version that changes a view is one more
 `_make_views` at the end."""

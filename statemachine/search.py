@@ -5,8 +5,9 @@ Every question has one of four ways, and memory is bounded by a page in each:
 - a correlation id: the few events that may begin its story by their own index, and from each the
   events of its disk as long as the story goes on;
 - a disk: the index (disk, generation, version), which has the order of `seq`;
-- types: the index (type, seq), several types merged by `seq`. Not several with another filter: a
-  type of which nothing passes it would be looked through whole before the first answer;
+- types: the index of types, each entry of which ends with `seq`; several are merged by it. Not
+  several with another filter: a type of which nothing passes it would be looked through whole
+  before the first answer;
 - anything else: the table by `seq`, a stretch at a time.
 
 A time becomes a range of `seq` first. What the index does not decide is checked row by row; a `+`

@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 import attrs
 
@@ -83,7 +83,7 @@ class Story:
         return Told(at=self._at, boot_id=self._boot_id, events=events)
 
     def _host(self, payload: object) -> NewEvent:
-        return attrs.evolve(recording.event(HOST, payload), correlation_id=self._hex(32))
+        return attrs.evolve(recording.event(HOST, payload), correlation_id=self._hex(16))
 
     # --- what lives ask for ----------------------------------------------------------------------
 
@@ -116,7 +116,7 @@ class Story:
 
     def request(self) -> str:
         """Return a new correlation id."""
-        return self._hex(32)
+        return self._hex(16)
 
 
 class _Slot:
@@ -200,16 +200,18 @@ class _Life:
 
     def _declared(self, desired: Desired, *, why: str) -> _Step:
         self._correlation_id = self._story.request()
-        self._spec = {**self._spec, "state": desired.value}
+        before, self._spec = self._spec, {**self._spec, "state": desired.value}
         by = self._by()
-        payload = payloads.DiskDeclared(
-            id=self.id,
-            spec=self._spec,
-            device_name=f"byre-{self.name}",
-            base=self._base,
-            by=by,
-            why=why,
-        )
+        if why == "declared":
+            payload = payloads.DiskDeclared(
+                id=self.id,
+                spec=self._spec,
+                device_name=f"byre-{self.name}",
+                base=self._base,
+                by=by,
+            )
+        else:
+            payload = payloads.DiskDeclared(**payloads.again(before, self._spec), by=by, why=why)
         return [attrs.evolve(self._event(payload), actor=by.user)]
 
     def _by(self) -> payloads.Requester:
@@ -263,10 +265,13 @@ class _Life:
 
     def _completed(self, trigger: Trigger, target: State) -> NewEvent:
         story, live = self._story, target in LIVE
+        told: dict[str, Any] = {}
         if trigger is Trigger.ATTACH:
             self._cow = story.file(_CAPACITY)
-        elif not live:
+            told["cow"] = self._cow
+        elif target is State.PAUSED:
             self._cow = story.touched(self._cow)
+            told["cow_mtime_ns"] = self._cow.mtime_ns
         device = f"/dev/mapper/byre-{self.name}" if live else ""
         held = live or target is State.ATTACHED
         return self._event(
@@ -275,15 +280,14 @@ class _Life:
                 source=self.state,
                 target=target,
                 unchanged=_UNCHANGED[trigger],
-                cow=None if target is State.REMOVED else self._cow,
                 cow_method="sparse" if trigger is Trigger.ATTACH else "",
                 device=device,
                 device_number=f"253:{self._loop}" if live else "",
                 base_loop=0 if held else None,
                 cow_loop=self._loop if held else None,
                 link=self._spec["link"] if live else "",
-                link_target=device,
                 duration_ns=2_000_000 + story.number(30_000_000),
+                **told,
             )
         )
 

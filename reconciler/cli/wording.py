@@ -5,7 +5,7 @@ May be imported by the package.
 
 from __future__ import annotations
 
-from statemachine.events import Event
+from statemachine.events import Data, Event
 
 
 def who(event: Event) -> str:
@@ -40,8 +40,17 @@ def what(event: Event) -> str:
 def _subject(event: Event) -> list[str]:
     data = event.data
     if event.type == "disk.declared":
-        spec = data["spec"]
-        return [f"{spec['state']} on {spec['base']}"]
+        return [_declared(data)]
     if event.type.startswith("orphan."):
         return [f"{data['kind']} {data['name']}"]
     return [f"{data['trigger']}: {data['source']} → {data['target']}"] if "trigger" in data else []
+
+
+def _declared(data: Data) -> str:
+    """Return what is wanted: a first declaration says everything, a later one what changed."""
+    spec = data["spec"]
+    if "id" in data:
+        return f"{spec['state']} on {spec['base']}"
+    changed = [f"{name} {spec[name]}" for name in sorted(spec) if name != "state"]
+    gone = [f"no {name}" for name in data.get("without", ())]
+    return ", ".join([str(spec["state"]), *changed, *gone])

@@ -112,7 +112,9 @@ def of_json(line: str) -> ExportTraceServiceRequest:
 def check_spans(world: World, found: list[Span]) -> None:
     lines = world.byre("history", "-o", "jsonl").lines
     ended = [e for e in lines if e["type"] in ("transition.completed", "transition.failed")]
-    assert [e["correlation_id"] for e in ended] == [span.trace_id.hex() for span in found]
+    assert [e["correlation_id"].rjust(32, "0") for e in ended] == [
+        span.trace_id.hex() for span in found
+    ]
     assert [f"{e['data']['trigger']} sb-1" for e in ended] == [span.name for span in found]
     wanted = [
         Status.STATUS_CODE_ERROR if "message" in e["data"] else Status.STATUS_CODE_OK for e in ended

@@ -177,7 +177,7 @@ def test_the_clock_was_set_back_in_this_log(log: EventLog) -> None:
 # --- by which index -------------------------------------------------------------------------------
 
 DISK_INDEX: Final = "USING INDEX idx_events_disk_generation_version (disk=?"
-TYPE_INDEX: Final = "USING INDEX idx_events_type_seq (type=? AND seq>? AND seq<?)"
+TYPE_INDEX: Final = "USING INDEX idx_events_type (type=? AND rowid>? AND rowid<?)"
 BY_SEQ: Final = "SEARCH events USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"
 REQUESTS: Final = "USING INDEX events_requests"
 
