@@ -39,6 +39,7 @@ MEANINGS: Final[dict[str, dict[str, str]]] = {
         "device_number": "major and minor, as `253:4`",
         "base_loop": "number of the base's loop device",
         "cow_loop": "number of the loop device of the disk's own file",
+        "jail_number": "major and minor that the node leads to, as `253:4`",
         "duration_ns": "from the intent to the last action",
     },
     "TransitionFailed": {

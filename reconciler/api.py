@@ -16,7 +16,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -115,6 +115,7 @@ class Byre:
         base: Path | str,
         state: Desired = Desired.LIVE,
         link: Path | str | None = None,
+        jail: Mapping[str, object] | None = None,
         driver: DriverChoice = DriverChoice.AUTO,
         cow_size: int | str | None = None,
         cow_max: int | str | None = None,
@@ -129,8 +130,12 @@ class Byre:
         table: dict[str, object] = {"name": name, "base": str(base), "state": str(state)}
         table |= {"driver": str(driver), "on_busy": str(on_busy), "busy_timeout_s": busy_timeout_s}
         table["direct_io"] = direct_io
-        given = {"link": link and str(link), "cow_size": cow_size, "cow_max": cow_max}
-        given["chunk_size"] = chunk_size
+        given: dict[str, object] = {
+            "link": link and str(link),
+            "cow_size": cow_size,
+            "cow_max": cow_max,
+        }
+        given |= {"chunk_size": chunk_size, "jail": jail}
         table |= {field: value for field, value in given.items() if value is not None}
         [spec] = parse({"disk": [table]}, source="the call", folder=Path.cwd())
         declared = self.apply([Sourced("the call", spec)], reason=reason, on_behalf_of=on_behalf_of)

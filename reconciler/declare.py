@@ -31,7 +31,8 @@ from statemachine.events import CORRELATION_BYTES, NewEvent
 from statemachine.machine import MEETS, Desired, State, Trigger, is_met, path, sources
 from statemachine.payloads import DiskDeclared, DiskRecovered, Requester
 from statemachine.projection import Record
-from statemachine.spec import DiskSpec, DriverChoice, SpecFault
+from statemachine.spec import DiskSpec, DriverChoice
+from statemachine.specfault import SpecFault
 
 CONFLICTS_MAX: Final = 20
 """How often a declaration is decided again because somebody else appended meanwhile."""
@@ -42,6 +43,8 @@ WANTS: Final[dict[Trigger, Desired]] = {
     Trigger.REMOVE: Desired.REMOVED,
 }
 """What the commands of these names declare."""
+_CALLED: Final = {"link": "link", "jail": "node"}
+"""What is at each of a spec's places."""
 
 
 @attrs.frozen(kw_only=True)
@@ -143,7 +146,7 @@ class Declarer:
 
     def _plan(self, wanted: Sequence[Sourced], *, prune: bool) -> list[tuple[str, NewEvent | None]]:
         answers: list[tuple[str, NewEvent | None]] = []
-        faults = [fault for each in wanted for fault in self._link_faults(each)]
+        faults = [fault for each in wanted for fault in self._place_faults(each)]
         for each in wanted:
             try:
                 answers.append((each.spec.name, self._declaration(each)))
@@ -151,35 +154,39 @@ class Declarer:
                 faults += error.faults
         if faults:
             raise SpecError(faults)
-        self._refuse_taken_links(wanted)
+        self._refuse_taken_places(wanted)
         if prune:
             answers += self._pruned({each.spec.name for each in wanted})
         return answers
 
-    def _link_faults(self, each: Sourced) -> list[str]:
-        """Name a link that is not below one of the allowed folders."""
-        link = each.spec.link
-        if link is None or not linkroots.is_outside(self._kernel, link, self._link_roots):
-            return []
-        fault = SpecFault(
-            source=each.source,
-            disk=f"disk {each.spec.name!r}",
-            field="link",
-            found=str(link),
-            allowed=linkroots.allowed(self._link_roots),
+    def _place_faults(self, each: Sourced) -> list[str]:
+        """Name a link, or a node in a jail, that is not below one of the allowed folders."""
+        faults = (
+            SpecFault(
+                source=each.source,
+                disk=f"disk {each.spec.name!r}",
+                field=field,
+                found=str(place),
+                allowed=linkroots.allowed(self._link_roots),
+            )
+            for field, place in each.spec.places
+            if linkroots.is_outside(self._kernel, place, self._link_roots)
         )
-        return [str(fault)]
+        return [str(fault) for fault in faults]
 
-    def _refuse_taken_links(self, wanted: Sequence[Sourced]) -> None:
-        """Refuse a link that a disk outside of this set has, or is about to have."""
-        links = {each.spec.link: each.spec.name for each in wanted if each.spec.link}
+    def _refuse_taken_places(self, wanted: Sequence[Sourced]) -> None:
+        """Refuse a link or node that a disk outside of this set has, or is about to have."""
+        places = {place: each.spec.name for each in wanted for _, place in each.spec.places}
         names = {each.spec.name for each in wanted}
-        for record in self._log.in_use() if links else []:
-            link = record.wanted.link
-            if record.name in names or link not in links or record.desired is not Desired.LIVE:
+        for record in self._log.in_use() if places else []:
+            if record.name in names or record.desired is not Desired.LIVE:
                 continue
-            msg = f"{links[link]}: link {link} belongs to disk {record.name!r}"
-            raise RefusedError(msg, hint="pause or remove that disk first, or choose another link")
+            for field, place in record.wanted.places:
+                if place not in places:
+                    continue
+                msg = f"{places[place]}: {_CALLED[field]} {place} belongs to disk {record.name!r}"
+                hint = f"pause or remove that disk first, or choose another {_CALLED[field]}"
+                raise RefusedError(msg, hint=hint)
 
     def _declaration(self, each: Sourced) -> NewEvent | None:
         spec, record = each.spec, self._log.record(each.spec.name)

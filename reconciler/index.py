@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
+from statemachine.jail import path_in
 from statemachine.machine import State
 from statemachine.observed import DeviceNumber
 from statemachine.projection import Record
@@ -71,5 +72,5 @@ def _things_of(record: Record) -> tuple[str, ...]:
     holders = record.failure.holders if record.failure is not None else ()
     things += [Path(holder).name for holder in holders if holder.startswith("/dev/loop")]
     # The wanted one as well: what occupies its place may go, and then it can be made.
-    links = (record.link, record.spec.get("link", ""))
+    links = (record.link, record.spec.get("link", ""), record.jail_node, path_in(record.spec))
     return (*things, *(link for link in dict.fromkeys(links) if link))

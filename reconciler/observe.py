@@ -101,6 +101,7 @@ def world(observed: ObservedDisk, capabilities: Capabilities) -> str:
         observed.node,
         observed.device_node,
         observed.link,
+        observed.jail,
         capabilities,
     )
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]

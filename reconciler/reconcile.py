@@ -321,12 +321,12 @@ class Reconciler:
         return BlockedError(why, kind=NO_SPACE, hint=hint) if why else None
 
     def _folders_of(self, record: Record, move: plan.Move) -> tuple[str, ...]:
-        """Return the folders that are ours to take away with this disk's link."""
+        """Return the folders that are ours to take away with this disk's link and node."""
         made = tuple(str(action.path) for action in move.actions if isinstance(action, MakeFolder))
-        link = record.wanted.link
-        shared = self._folders.above(link) if link is not None and move.target in LIVE else ()
+        places = record.wanted.places if move.target in LIVE else ()
+        shared = (folder for _, path in places for folder in self._folders.above(path))
         self._folders.note(made)
-        return (*shared, *made)
+        return tuple(dict.fromkeys((*shared, *made)))
 
     def _scene(self, view: View) -> Scene:
         record, observed = view.record, view.observed

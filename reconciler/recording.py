@@ -103,10 +103,12 @@ def completed(
     """Return the outcome of a transition that worked, with what is there now."""
     record, link, kernel = view.record, view.record.wanted.link, scene.kernel
     live, held = move.target in LIVE, move.target in HOLDS_BASE
-    has_link = live and link is not None
+    has_link, jail = live and link is not None, record.wanted.jail if live else None
+    number = str(scene.device or record.device_number) if live else ""
     base_loop = scene.base_loop or view.observed.base_loop
     cow_loop = scene.cow_loop or view.observed.cow_loop
-    cow_path = view.driver.cow_path(record, view.ground)
+    # An earlier attempt may have set out to make it by another driver's name.
+    cow_path = Path(record.cow_path or view.driver.cow_path(record, view.ground))
     device = (scene.device_path or record.device) if live else ""
     target = kernel.read_link(link).target if has_link and link is not None else ""
     return payloads.TransitionCompleted(
@@ -119,11 +121,13 @@ def completed(
         **_cow_told(view, scene, cow_path, move.target),
         cow_method=scene.cow_method,
         device=device,
-        device_number=str(scene.device or record.device_number) if live else "",
+        device_number=number,
         base_loop=base_loop.number if held and base_loop else None,
         cow_loop=cow_loop.number if held and cow_loop else None,
         link=str(link) if has_link else "",
         link_target="" if target == device else target,
+        jail_node=str(jail.path) if jail is not None else "",
+        jail_number=number if jail is not None else "",
         duration_ns=duration_ns,
     )
 

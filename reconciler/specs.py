@@ -22,7 +22,8 @@ from reconciler.kernel.port import Kernel
 from statemachine import spec as spec_rules
 from statemachine.errors import ActionError, SpecError
 from statemachine.observed import FileIdentity
-from statemachine.spec import DiskSpec, SpecFault
+from statemachine.spec import DiskSpec
+from statemachine.specfault import SpecFault
 from statemachine.units import LARGEST_BYTES, SECTOR_BYTES
 
 if TYPE_CHECKING:

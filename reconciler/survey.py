@@ -17,6 +17,7 @@ from typing import Final
 import attrs
 
 from reconciler.config import Root, Settings
+from reconciler.drivers import jailing
 from reconciler.drivers.cow_room import freeze_above, grow_above
 from reconciler.kernel.port import DmName, Kernel
 from reconciler.space import SpaceLevel
@@ -102,7 +103,8 @@ def is_quiet(record: Record, survey: Survey, kernel: Kernel) -> bool:
     Args:
         record: the disk.
         survey: what was seen.
-        kernel: asked for what no list has: the disk's link, and direct IO where that is wanted.
+        kernel: asked for what no list has: the disk's link, its node in a jail, and direct IO where
+            that is wanted.
     """
     if record.driver == DriverChoice.CLONE or not _is_at_rest(record):
         return False
@@ -122,6 +124,7 @@ def is_quiet(record: Record, survey: Survey, kernel: Kernel) -> bool:
         and cow.size == record.cow.size
         and _is_as_recorded(record, device, survey)
         and _has_its_link(record, kernel)
+        and jailing.is_as_recorded(record, kernel)
         and _has_its_io(record, kernel)
     )
 

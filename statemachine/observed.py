@@ -172,6 +172,24 @@ class LinkObservation:
 
 
 @attrs.frozen(kw_only=True)
+class NodeObservation:
+    """What is at the path of a device node in a jail, and whether a node there would do."""
+
+    kind: LinkKind
+    number: str = ""
+    """Major and minor, when it is a block device node."""
+    uid: int = 0
+    gid: int = 0
+    mode: int = 0
+    missing_parents: tuple[str, ...] = ()
+    """Parent folders that do not exist, outermost first."""
+    unsafe: str = ""
+    """Why the way to it must not be used; for people."""
+    flaw: str = ""
+    """Why a node there could not be made, or not be opened; for people."""
+
+
+@attrs.frozen(kw_only=True)
 class Holder:
     """Who keeps a device open."""
 
@@ -206,3 +224,7 @@ class ObservedDisk:
     link: LinkObservation | None = None
     other_links: tuple[tuple[str, LinkObservation], ...] = ()
     """What is where an attempt began a link that is not the wanted one any more."""
+    jail: NodeObservation | None = None
+    """What is where the node in the disk's jail is to be."""
+    other_nodes: tuple[tuple[str, LinkObservation], ...] = ()
+    """What is where a node was made, or begun, that is not the wanted one any more."""

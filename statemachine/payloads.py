@@ -121,6 +121,9 @@ class TransitionCompleted:
     """Where the link was made; "" when there is none."""
     link_target: str = ""
     """Where it leads to, if not to `device`."""
+    jail_node: str = ""
+    """Where the node in the disk's jail was made; "" when it has none."""
+    jail_number: str = ""
     duration_ns: int = 0
 
 

@@ -18,6 +18,7 @@ import attrs
 from statemachine import payloads
 from statemachine.errors import ForeignDevice
 from statemachine.events import Event
+from statemachine.jail import path_in
 from statemachine.machine import LIVE, Desired, State, Trigger, is_met
 from statemachine.names import HOST
 from statemachine.observed import FileIdentity
@@ -68,6 +69,10 @@ class Record:
     link_target: str = ""
     links_begun: tuple[str, ...] = ()
     """Links that an attempt set out to make, since the last transition that was completed."""
+    jail_node: str = ""
+    jail_number: str = ""
+    nodes_begun: tuple[str, ...] = ()
+    """The same as `links_begun`, for nodes in jails."""
     made_folders: tuple[str, ...] = ()
     attempts: int = 0
     in_flight: InFlight | None = None
@@ -107,6 +112,8 @@ _NOT_LIVE: Final[dict[str, Any]] = {
     "cow_loop": None,
     "link": "",
     "link_target": "",
+    "jail_node": "",
+    "jail_number": "",
     "frozen": None,
 }
 
@@ -205,9 +212,10 @@ def _declared(record: Record | None, event: Event, payload: payloads.DiskDeclare
 def _started(record: Record, event: Event, payload: payloads.TransitionStarted) -> Changes:
     folders = dict.fromkeys((*record.made_folders, *payload.made_folders))
     link = record.spec.get("link") if payload.target in LIVE else None
-    begun = dict.fromkeys((*record.links_begun, *([link] if link else [])))
+    node = path_in(record.spec) if payload.target in LIVE else ""
     return {
-        "links_begun": tuple(begun),
+        "links_begun": _with(record.links_begun, link),
+        "nodes_begun": _with(record.nodes_begun, node),
         "driver": payload.driver,
         "driver_reason": payload.driver_reason,
         "cow_path": payload.cow_path or record.cow_path,
@@ -222,6 +230,10 @@ def _started(record: Record, event: Event, payload: payloads.TransitionStarted) 
     }
 
 
+def _with(places: tuple[str, ...], place: str | None) -> tuple[str, ...]:
+    return (*places, place) if place and place not in places else places
+
+
 def _completed(record: Record, event: Event, payload: payloads.TransitionCompleted) -> Changes:
     settled: Changes = {
         "state": payload.target,
@@ -230,6 +242,7 @@ def _completed(record: Record, event: Event, payload: payloads.TransitionComplet
         "attempts": 0,
         # To attach a disk touches no link: what an earlier try began may still be there.
         "links_begun": record.links_begun if payload.trigger is Trigger.ATTACH else (),
+        "nodes_begun": record.nodes_begun if payload.trigger is Trigger.ATTACH else (),
         "in_flight": None,
         "failure": None,
     }
@@ -248,6 +261,8 @@ def _completed(record: Record, event: Event, payload: payloads.TransitionComplet
         cow_loop=payload.cow_loop,
         link=payload.link,
         link_target=payload.link_target or (payload.device if payload.link else ""),
+        jail_node=payload.jail_node,
+        jail_number=payload.jail_number,
     )
 
 
@@ -264,6 +279,7 @@ def _failed(record: Record, event: Event, payload: payloads.TransitionFailed) ->
         "attempts": payload.attempt,
         # Whatever was in the way was there before, and is not to be taken for what was begun.
         "links_begun": () if payload.kind == ForeignDevice.kind else record.links_begun,
+        "nodes_begun": () if payload.kind == ForeignDevice.kind else record.nodes_begun,
         "in_flight": None,
         "failure": Failure(
             trigger=payload.trigger,
@@ -287,8 +303,9 @@ def _drifted(record: Record, event: Event, payload: payloads.DriftDetected) -> C
         return {"correlation_id": event.correlation_id}
     changed: Changes = {"correlation_id": event.correlation_id}
     if payload.trigger is Trigger.LOSE:
-        # The link outlives its device, and must be found again even if another is wanted by then.
-        changed |= {**_NOT_LIVE, "link": record.link, "link_target": record.link_target}
+        # These outlive their device, and must be found again even if others are wanted by then.
+        kept = ("link", "link_target", "jail_node", "jail_number")
+        changed |= _NOT_LIVE | {field: getattr(record, field) for field in kept}
     if payload.cow is not None:
         changed |= {"cow": payload.cow, "cow_boot_id": event.boot_id}
         changed |= {"cow_path": payload.cow_path, "driver": payload.driver}

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import enum
 import os.path
-import reprlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
@@ -19,8 +18,10 @@ from typing import Final, TypeVar
 import attrs
 
 from statemachine.errors import SpecError
+from statemachine.jail import Jail, read_jail
 from statemachine.machine import Desired
 from statemachine.names import NAME_RULE, DiskName, disk_name
+from statemachine.specfault import SpecFault, shown
 from statemachine.units import CHUNK_SIZES, DEFAULT_CHUNK, LARGEST_BYTES, Bytes, UnitError
 
 PATH_LENGTH_MAX: Final = 4095  # PATH_MAX of linux/limits.h, less the final NUL
@@ -61,6 +62,7 @@ class DiskSpec:
     base: Path
     state: Desired = Desired.LIVE
     link: Path | None = None
+    jail: Jail | None = None
     driver: DriverChoice = DriverChoice.AUTO
     cow_size: Bytes | None = None
     """How large the CoW file begins; None for one that a full rewrite never overflows."""
@@ -84,6 +86,8 @@ class DiskSpec:
         }
         if self.link is not None:
             data["link"] = str(self.link)
+        if self.jail is not None:
+            data |= self.jail.to_data()
         for field in ("cow_size", "cow_max"):
             size: Bytes | None = getattr(self, field)
             if size is not None:
@@ -98,6 +102,12 @@ class DiskSpec:
             data["busy_timeout_s"] = repr(self.busy_timeout_s)
         return data
 
+    @property
+    def places(self) -> tuple[tuple[str, Path], ...]:
+        """The paths that a live disk has to itself, each with its field."""
+        link = (("link", self.link),) if self.link is not None else ()
+        return (*link, ("jail", self.jail.path)) if self.jail is not None else link
+
     @classmethod
     def from_data(cls, data: Mapping[str, str]) -> DiskSpec:
         """Read back what `to_data` wrote; raises KeyError or ValueError on anything else."""
@@ -106,6 +116,7 @@ class DiskSpec:
             base=Path(data["base"]),
             state=Desired(data["state"]),
             link=Path(data["link"]) if "link" in data else None,
+            jail=Jail.from_data(data),
             driver=DriverChoice(data["driver"]),
             cow_size=Bytes(int(data["cow_size"])) if "cow_size" in data else None,
             cow_max=Bytes(int(data["cow_max"])) if "cow_max" in data else None,
@@ -114,42 +125,6 @@ class DiskSpec:
             on_busy=OnBusy(data.get("on_busy", OnBusy.WAIT)),
             busy_timeout_s=float(data.get("busy_timeout_s", BUSY_TIMEOUT_S)),
         )
-
-
-@attrs.frozen(kw_only=True)
-class SpecFault:
-    """One reason why a set of specs is not accepted."""
-
-    source: str
-    disk: str
-    field: str
-    found: object
-    allowed: str
-
-    def __str__(self) -> str:
-        """Print in one line: file, disk, field, found, allowed."""
-        where = f"{self.source}: {self.disk}" if self.disk else self.source
-        field = f": field {self.field!r}" if self.field else ""
-        found = "nothing" if self.found is None else shown(self.found)
-        return f"{where}{field}: found {found}; allowed: {self.allowed}"
-
-
-def shown(found: object) -> str:
-    """Return what was found in at most about 200 characters, however large it is.
-
-    A whole `repr` first is no bound: YAML's anchors make a few lines into gigabytes.
-    """
-    if isinstance(found, str):
-        return f"{found[:200]!r:.200}"
-    try:
-        return f"{_SHORT.repr(found):.200}"
-    except ValueError:  # a number of too many digits, sys.set_int_max_str_digits
-        return f"a {type(found).__name__}"
-
-
-_SHORT: Final = reprlib.Repr()
-_SHORT.maxlevel = 2
-_SHORT.maxstring = _SHORT.maxother = 100
 
 
 def parse(document: object, *, source: str, folder: Path) -> tuple[DiskSpec, ...]:
@@ -191,16 +166,17 @@ def check_unique(specs: Sequence[tuple[str, DiskSpec]]) -> None:
         SpecError: naming each repeated disk with both sources.
     """
     first: dict[str, str] = {}
-    links: dict[Path, str] = {}
+    taken: dict[Path, str] = {}
     faults: list[str] = []
     for source, spec in specs:
         if spec.name in first:
             allowed = f"each name once; it stands in {first[spec.name]} already"
             faults.append(_fault(source, f"disk {spec.name!r}", "name", spec.name, allowed))
         first.setdefault(spec.name, source)
-        if spec.link is not None and links.setdefault(spec.link, spec.name) != spec.name:
-            allowed = f"each link once; disk {links[spec.link]!r} has it already"
-            faults.append(_fault(source, f"disk {spec.name!r}", "link", str(spec.link), allowed))
+        for field, path in spec.places:
+            if taken.setdefault(path, spec.name) != spec.name:
+                allowed = f"each {field} once; disk {taken[path]!r} has it already"
+                faults.append(_fault(source, f"disk {spec.name!r}", field, str(path), allowed))
     if faults:
         raise SpecError(faults)
 
@@ -257,6 +233,7 @@ class _Reader:
         name, base = self._name(table), self._path(table, "base", required=True)
         state = self._choice(table, "state", Desired, Desired.LIVE)
         link = self._path(table, "link", required=False)
+        jail = self._jail(table, link)
         driver = self._choice(table, "driver", DriverChoice, DriverChoice.AUTO)
         chunk_size = self._chunk_size(table, driver)
         cow_size = self._size(table, "cow_size", chunk_size)
@@ -273,6 +250,7 @@ class _Reader:
             base=base,
             state=state,
             link=link,
+            jail=jail,
             driver=driver,
             cow_size=cow_size,
             cow_max=cow_max,
@@ -296,7 +274,7 @@ class _Reader:
         if not isinstance(text, str) or not text or not text.isprintable():
             self._note(field, text, "a path: printable text, not empty")
             return None
-        if field == "link" and ".." in Path(text).parts:
+        if field != "base" and ".." in Path(text).parts:
             self._note(field, text, "a path without '..'")
             return None
         path = Path(os.path.normpath(self._folder / text))
@@ -304,6 +282,17 @@ class _Reader:
             self._note(field, text, f"a path of at most {PATH_LENGTH_MAX} bytes")
             return None
         return path
+
+    def _jail(self, table: Mapping[str, object], link: Path | None) -> Jail | None:
+        if "jail" not in table:
+            return None
+        jail = read_jail(table["jail"], self._required_path, self._note)
+        if jail is not None and jail.path == link:
+            self._note("jail.node", str(jail.path), "another path than the link's")
+        return jail
+
+    def _required_path(self, table: Mapping[str, object], field: str) -> Path | None:
+        return self._path(table, field, required=True)
 
     def _chunk_size(self, table: Mapping[str, object], driver: DriverChoice) -> Bytes:
         """Read the size of a chunk; only a dm-snapshot has chunks."""

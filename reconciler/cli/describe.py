@@ -27,6 +27,7 @@ def disk(record: Record, kernel: Kernel) -> dict[str, Any]:
         "driver": record.driver or spec.driver.value,
         "device": record.device or None,
         "link": str(spec.link) if spec.link else None,
+        "jail": _jail(record, spec),
         "base": str(spec.base),
         "cow": _cow(record, spec, kernel),
         "conditions": [
@@ -44,6 +45,15 @@ def disk(record: Record, kernel: Kernel) -> dict[str, Any]:
         "seq": record.seq,
         "version": record.version,
     }
+
+
+def _jail(record: Record, spec: DiskSpec) -> dict[str, Any] | None:
+    """Return the node in the disk's jail, with the number that it has while the disk is live."""
+    jail = spec.jail
+    if jail is None:
+        return None
+    number = record.jail_number or None
+    return {"node": str(jail.path), "number": number, "uid": jail.uid, "gid": jail.gid}
 
 
 def _cow(record: Record, spec: DiskSpec, kernel: Kernel) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from reconciler.actions import (
     RemoveCow,
 )
 from reconciler.bases import BaseLoops
-from reconciler.drivers import directio, linking
+from reconciler.drivers import directio, jailing, linking
 from reconciler.drivers.port import Appraisal, Ground, Shape, left_links, link_defects
 from reconciler.kernel.port import Capabilities, Kernel
 from statemachine.machine import LIVE, State, Trigger
@@ -62,6 +62,8 @@ class Clone:
             cow_loop=loop if ours else None,
             link=kernel.read_link(wanted) if wanted is not None else None,
             other_links=linking.look_at_others(kernel, record),
+            jail=jailing.look(kernel, record),
+            other_nodes=jailing.look_at_others(kernel, record),
         )
 
     def appraise(self, record: Record, observed: ObservedDisk, ground: Ground) -> Appraisal:
@@ -76,11 +78,14 @@ class Clone:
         if record.state in LIVE and is_offered:
             ours = _targets(record, observed)
             wrong_links = link_defects(record, observed, record.device, ours)
-            defects = (*directio.defects(record, observed), *wrong_links)
+            number = str(observed.cow_loop.device) if observed.cow_loop is not None else ""
+            wrong_node = jailing.defects(record, observed, number)
+            defects = (*directio.defects(record, observed), *wrong_links, *wrong_node)
             return Appraisal(shape=Shape.LIVE, defects=defects)
         if record.state is State.ATTACHED and is_offered:
             return Appraisal(shape=Shape.ATTACHED, defects=directio.defects(record, observed))
-        leftovers = left_links(record, observed, _targets(record, observed))
+        links = left_links(record, observed, _targets(record, observed))
+        leftovers = (*links, *jailing.left_nodes(record, observed))
         return Appraisal(shape=Shape.STORED, leftovers=leftovers)
 
     def plan(
@@ -90,7 +95,10 @@ class Clone:
         cow = Path(record.cow_path) if record.cow_path else self.cow_path(record, ground)
         base = record.wanted.base
         if trigger is Trigger.ATTACH:
-            look = linking.check_link(record, _targets(record, observed))
+            look = (
+                *linking.check_link(record, _targets(record, observed)),
+                *jailing.check(record, has_device=not ground.capabilities.loop),
+            )
             copy = CloneBase(base, cow, record.base.size)
             offer = _offer(record, observed, ground, cow)
             return (*look, CheckBase(base, record.base), copy, *offer)
@@ -100,6 +108,7 @@ class Clone:
             return tuple(self._go_live(record, observed, ground, cow))
         actions = [
             *linking.drop_link(record, observed, _targets(record, observed)),
+            *jailing.drop(record, observed),
             DetachCow(cow, record.id, record.generation),
             *linking.drop_folders(record),
         ]
@@ -117,9 +126,11 @@ class Clone:
         ours = _targets(record, observed)
         return [
             *linking.check_link(record, ours),
+            *jailing.check(record, has_device=not target),
             CheckCow(cow, record.cow, same_boot, record.wanted.chunk_size, ()),
             *_offer(record, observed, ground, cow),
             *linking.make_link(record, observed, target, ours),
+            *jailing.make(record, observed, has_device=not target),
         ]
 
 

@@ -11,7 +11,7 @@ from typing import Final
 
 import attrs
 
-from reconciler.drivers import directio
+from reconciler.drivers import directio, jailing
 from reconciler.drivers.cow_room import CowRoom, bound, cow_size, first_size
 from reconciler.drivers.port import Appraisal, Ground, Shape, left_links, link_defects
 from reconciler.kernel.port import CowHeader
@@ -171,7 +171,8 @@ def _live_defects(record: Record, observed: ObservedDisk) -> tuple[str, ...]:
         found.append(f"{dm.node} is {'missing' if there.kind is LinkKind.MISSING else 'another'}")
     node = str(node_path(record))
     found += directio.defects(record, observed)
-    return (*found, *link_defects(record, observed, node, (node,)))
+    found += link_defects(record, observed, node, (node,))
+    return (*found, *jailing.defects(record, observed, str(dm.device)))
 
 
 def _room(record: Record, observed: ObservedDisk) -> CowRoom | None:
@@ -218,4 +219,5 @@ def _leftovers(record: Record, observed: ObservedDisk, shape: Shape) -> tuple[st
     on_loop = shape is Shape.ATTACHED and record.state is not State.ATTACHED
     if on_loop and observed.cow_loop is not None:
         found.append(f"loop {observed.cow_loop.path}")
-    return (*found, *left_links(record, observed, (str(node_path(record)),)))
+    found += left_links(record, observed, (str(node_path(record)),))
+    return (*found, *jailing.left_nodes(record, observed))

@@ -32,7 +32,7 @@ from reconciler.actions import (
 )
 from reconciler.actions.links import CheckName, DropNode, MakeNode
 from reconciler.bases import BaseLoops
-from reconciler.drivers import directio, dm_appraisal, linking
+from reconciler.drivers import directio, dm_appraisal, jailing, linking
 from reconciler.drivers.cow_room import first_size
 from reconciler.drivers.dm_appraisal import node_path, uuid_of
 from reconciler.drivers.port import Appraisal, Ground
@@ -88,6 +88,8 @@ class DmSnapshot:
             device_node=kernel.read_link(Path(dm.node)) if dm is not None and ours else None,
             link=kernel.read_link(wanted) if wanted is not None else None,
             other_links=linking.look_at_others(kernel, record),
+            jail=jailing.look(kernel, record),
+            other_nodes=jailing.look_at_others(kernel, record),
         )
 
     def appraise(self, record: Record, observed: ObservedDisk, ground: Ground) -> Appraisal:
@@ -102,6 +104,7 @@ class DmSnapshot:
         if trigger is Trigger.ATTACH:
             name = CheckName(record.device_name, uuid_of(record))
             look = (name, *linking.check_link(record, (str(node_path(record)),)))
+            look = (*look, *jailing.check(record, has_device=True))
             return (*look, *self._attach(record, observed, ground, cow))
         if trigger is Trigger.REPAIR:
             return tuple(self._repair(record, observed, ground, cow))
@@ -139,6 +142,7 @@ class DmSnapshot:
         is_first = record.state is State.ATTACHED
         headers = _FIRST_LIFE if is_first else (CowHeader.VALID,)
         return [
+            *jailing.check(record, has_device=True),
             CheckBase(base, record.base),
             CheckCow(cow, record.cow, same_boot, record.wanted.chunk_size, headers),
             AttachBase(base),
@@ -156,6 +160,7 @@ class DmSnapshot:
             ResumeDm(record.device_name, uuid),
             MakeNode(node),
             *linking.make_link(record, observed, str(node), (str(node),)),
+            *jailing.make(record, observed, has_device=True),
             # Last, as it cannot be taken back: an undo must leave an attached disk its loop.
             HandOverCow(cow),
         ]
@@ -164,6 +169,7 @@ class DmSnapshot:
         node = node_path(record)
         return [
             *linking.drop_link(record, observed, (str(node),)),
+            *jailing.drop(record, observed),
             RemoveDm(record.device_name, uuid_of(record)),
             DropNode(node),
             DetachCow(cow, record.id, record.generation),
@@ -184,10 +190,12 @@ class DmSnapshot:
                 HandOverCow(cow),
                 MakeNode(node),
                 *linking.make_link(record, observed, str(node), (str(node),)),
+                *jailing.make(record, observed, has_device=True),
             ]
         if record.state is State.ATTACHED:
             return [
                 *linking.drop_link(record, observed, (str(node),)),
+                *jailing.drop(record, observed),
                 RemoveDm(record.device_name, uuid),
                 DropNode(node),
                 *self._attach(record, observed, ground, cow),

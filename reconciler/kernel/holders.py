@@ -114,7 +114,7 @@ def mount_points(mountinfo: str, device: DeviceNumber) -> Iterator[str]:
     for line in mountinfo.split("\n"):
         fields = line.split(" ")
         if len(fields) > 4 and fields[2] == str(device):  # noqa: PLR2004 - the fifth is the point
-            yield _unescaped(fields[4])
+            yield unescaped(fields[4])
 
 
 def swap_paths(swaps: str) -> Iterator[str]:
@@ -122,7 +122,7 @@ def swap_paths(swaps: str) -> Iterator[str]:
     for line in swaps.split("\n")[1:]:
         path = _SPACES.split(line, maxsplit=1)[0]
         if path:
-            yield _unescaped(path)
+            yield unescaped(path)
 
 
 def _is_device(path: Path, number: int) -> bool:
@@ -147,6 +147,6 @@ def _read(path: Path) -> str:
     return ""
 
 
-def _unescaped(text: str) -> str:
+def unescaped(text: str) -> str:
     r"""Undo the kernel's octal escapes: "\040" is a space."""
     return _ESCAPED.sub(lambda match: chr(int(match[1], 8)), text)

@@ -176,13 +176,13 @@ def _place(path: Path) -> Iterator[Place]:
 
 def _exchange(path: Path, place: Place, target: str, replaces: str) -> None:
     """Swap in a new symlink, look at what came out, and swap back if it is not `replaces`."""
-    beside = _beside(place)
-    os.symlink(target, beside.name, dir_fd=beside.folder)
+    new = beside(place)
+    os.symlink(target, new.name, dir_fd=new.folder)
     try:
-        ioctl.exchange(beside.name, place.name, folder=place.folder)
-        came_out = look(beside)
+        ioctl.exchange(new.name, place.name, folder=place.folder)
+        came_out = look(new)
         if came_out.kind is not LinkKind.SYMLINK or came_out.target != replaces:
-            ioctl.exchange(beside.name, place.name, folder=place.folder)
+            ioctl.exchange(new.name, place.name, folder=place.folder)
             raise _foreign(path, came_out)
     finally:
         _clear_leftover(place)
@@ -190,14 +190,14 @@ def _exchange(path: Path, place: Place, target: str, replaces: str) -> None:
 
 def _clear_leftover(place: Place) -> None:
     """Remove the symlink that a crash inside `_exchange` left beside a name; nothing else."""
-    beside = _beside(place)
-    if look(beside).kind is LinkKind.SYMLINK:
+    left = beside(place)
+    if look(left).kind is LinkKind.SYMLINK:
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(beside.name, dir_fd=beside.folder)
+            os.unlink(left.name, dir_fd=left.folder)
 
 
-def _beside(place: Place) -> Place:
-    """Return the name for the new symlink; of a name without room for more, a digest."""
+def beside(place: Place) -> Place:
+    """Return the name for what shall replace a name; of one without room for more, a digest."""
     name = os.fsencode(place.name)
     text = hashlib.sha256(name).hexdigest() if len(name) > _NAME_BYTES_MAX else place.name
     return Place(place.folder, f".{text}.byre-new")

@@ -1,8 +1,8 @@
 """The Kernel port on a real Linux: each method delegates to one room and names what it does.
 
-`files`, `clone`, `links`, `loopdev`, `dm` and `holders` do the work and raise OSError; here every
-OSError becomes an `ActionError` that says which action on which object failed, and here a dm
-device is checked to be the one that was meant before it is removed. No subprocess, no
+`files`, `clone`, `links`, `nodes`, `loopdev`, `dm` and `holders` do the work and raise OSError;
+here every OSError becomes an `ActionError` that says which action on which object failed, and here
+a dm device is checked to be the one that was meant before it is removed. No subprocess, no
 libdevmapper, no waiting for udev.
 
 One `LinuxKernel` may be used by any number of threads: it holds paths, the boot id, and for half a
@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from reconciler.kernel import clone, files, links, safepath
+from reconciler.kernel import clone, files, links, nodes, safepath
 from reconciler.kernel.able import NO_DEVICE_MAPPER, Abilities
 from reconciler.kernel.dm import DeviceMapper
 from reconciler.kernel.dmstruct import Flag, Reply
@@ -29,6 +29,7 @@ from reconciler.kernel.ioctl import failing, refuse
 from reconciler.kernel.loopdev import LoopDevices
 from reconciler.kernel.port import Capabilities, CloneMethod, CowHeader, DmName, FreeSpace, Kernel
 from statemachine.errors import ForeignDevice, IdentityMismatch, RefusedError
+from statemachine.jail import Jail
 from statemachine.names import UUID_PREFIX
 from statemachine.observed import (
     DeviceNumber,
@@ -37,6 +38,7 @@ from statemachine.observed import (
     Holder,
     LinkObservation,
     Loop,
+    NodeObservation,
     SnapshotTable,
 )
 from statemachine.units import DEFAULT_CHUNK, Bytes
@@ -335,6 +337,21 @@ class LinuxKernel(Kernel):
         """Remove the symlink at `path` if its text is `target`. False if nothing is there."""
         with failing(f"remove the link {path}"):
             return links.drop_link(path, target)
+
+    def look_at_node(self, jail: Jail) -> NodeObservation:
+        """Return what is where a jail's node is to be, and what is wrong with the place."""
+        with failing(f"look at {jail.path}"):
+            return nodes.look_at_node(jail)
+
+    def put_node(self, jail: Jail, device: DeviceNumber, *, replaces: DeviceNumber | None) -> bool:
+        """Make a jail's node lead to a device, atomically. False if it does already."""
+        with failing(f"make the device node {jail.path}"):
+            return nodes.put_node(jail, device, replaces=replaces)
+
+    def drop_node(self, path: Path, device: DeviceNumber) -> bool:
+        """Remove the node at `path` if it is of this number. False if none is there."""
+        with failing(f"remove the device node {path}"):
+            return nodes.drop_node(path, device)
 
     def make_folder(self, path: Path) -> bool:
         """Make one folder, 0755. False if it exists."""

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from statemachine.jail import Jail
     from statemachine.observed import (
         DeviceNumber,
         DmDevice,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
         Holder,
         LinkObservation,
         Loop,
+        NodeObservation,
         SnapshotTable,
     )
     from statemachine.units import Bytes
@@ -165,6 +167,14 @@ class Kernel(Protocol):
 
     def read_link(self, path: Path) -> LinkObservation:
         """Return what is at a path where a link or node should be, without following it."""
+
+    def look_at_node(self, jail: Jail) -> NodeObservation:
+        """Return what is where a jail's node is to be, and what would be wrong with a node there.
+
+        Wrong is: this process may make none, its mount is `nodev`, the jail's user may not
+        search a folder on the way, and a way that another user can bend. Of access control lists
+        nothing is asked.
+        """
 
     def real_path(self, path: Path) -> Path:
         """Return a path with all its symlinks resolved; what is missing stays as it is said."""
@@ -305,6 +315,20 @@ class Kernel(Protocol):
 
         Durable: after a power cut nobody would look for a link of a disk that is removed.
         Anything else in place raises ForeignDevice and stays as it is.
+        """
+
+    def put_node(self, jail: Jail, device: DeviceNumber, *, replaces: DeviceNumber | None) -> bool:
+        """Make a jail's node lead to a device, atomically: the jail's owner and group, 0600.
+
+        False if it is all that already. A node of the same number, or of `replaces`, is replaced;
+        anything else in place raises ForeignDevice and stays as it is. PermanentError (no-node)
+        where the mount, which is named, or the privileges allow none. Durable where it replaces.
+        """
+
+    def drop_node(self, path: Path, device: DeviceNumber) -> bool:
+        """Remove the block device node at `path` if it is of this number. False if none is there.
+
+        Durable. Anything else in place raises ForeignDevice and stays as it is.
         """
 
     def make_folder(self, path: Path) -> bool:

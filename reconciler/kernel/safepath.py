@@ -68,9 +68,16 @@ def keeps(folder: os.stat_result) -> bool:
     return is_ours(folder)
 
 
-def holds(folder: os.stat_result) -> bool:
-    """Tell whether only root and we can take away a name of ours from a folder."""
-    return keeps(folder) or (_is_trusted(folder.st_uid) and bool(folder.st_mode & stat.S_ISVTX))
+def holds(folder: os.stat_result, *, guest: int | None = None) -> bool:
+    """Tell whether only root and we can take away a name of ours from a folder.
+
+    Args:
+        folder: what stat says of it.
+        guest: the uid of one who may do so as well: what is there is for nobody else.
+    """
+    is_guests = folder.st_uid == guest and not _others_write(folder)
+    is_sticky = _is_trusted(folder.st_uid) and bool(folder.st_mode & stat.S_ISVTX)
+    return keeps(folder) or is_guests or is_sticky
 
 
 def is_ours(found: os.stat_result) -> bool:
@@ -112,18 +119,19 @@ def _is_own_group(uid: int, gid: int) -> bool:
 
 
 @contextlib.contextmanager
-def folder(path: Path, *, own: bool = False) -> Iterator[int]:
+def folder(path: Path, *, own: bool = False, guest: int | None = None) -> Iterator[int]:
     """Walk to a folder and open it (O_PATH), for use as `dir_fd`.
 
     Args:
         path: an absolute path.
         own: whether byre's own files are there: then every folder on the way must hold them.
+        guest: with `own`, the uid that they are for, whose own folders will do.
 
     Raises:
         UnsafePath: a part of the path is not to be passed, or does not hold what is ours.
         OSError: ENOENT, ENOTDIR, ELOOP, EACCES, as for any path.
     """
-    walk = _Walk(path, own=own)
+    walk = _Walk(path, own=own, guest=guest)
     try:
         yield walk.end()
     finally:
@@ -131,9 +139,9 @@ def folder(path: Path, *, own: bool = False) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def place(path: Path, *, own: bool = False) -> Iterator[Place]:
+def place(path: Path, *, own: bool = False, guest: int | None = None) -> Iterator[Place]:
     """Walk to the folder of a name; the name itself may be missing, or anything. See `folder`."""
-    with folder(path.parent, own=own) as descriptor:
+    with folder(path.parent, own=own, guest=guest) as descriptor:
         yield Place(descriptor, path.name or ".")
 
 
@@ -170,10 +178,11 @@ def _irregular(path: Path, mode: int, flags: int) -> OSError:
 class _Walk:
     """One walk: the open folders from "/" down to where it is."""
 
-    def __init__(self, path: Path, *, own: bool) -> None:
+    def __init__(self, path: Path, *, own: bool, guest: int | None) -> None:
         assert path.is_absolute(), path
         self._path = path
         self._own = own
+        self._guest = guest
         self._way: list[_Folder] = []
 
     def end(self) -> int:
@@ -212,7 +221,7 @@ class _Walk:
             return text
         if not stat.S_ISDIR(entry.found.st_mode):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(self._path))
-        if self._own and not holds(entry.found):
+        if self._own and not holds(entry.found, guest=self._guest):
             raise self._refused("another user can replace what byre keeps there", entry)
         return ""
 

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from statemachine.errors import ForeignDevice, PermanentError
-from statemachine.observed import DeviceNumber, LinkKind, LinkObservation
+from statemachine.jail import Jail
+from statemachine.observed import DeviceNumber, LinkKind, LinkObservation, NodeObservation
 from tests.contract.disk import CHUNK, Lab
+from tests.contract.sim_world import SimWorld
 from tests.contract.world import World
 
 
@@ -166,6 +168,88 @@ class TestNodes:
         identity = world.kernel.identify(path)
         assert identity is not None
         assert world.kernel.remove_file(path, identity) is True
+
+
+SEVEN, EIGHT = DeviceNumber(253, 77), DeviceNumber(253, 78)
+
+
+def jail_of(world: World, uid: int = 1001) -> Jail:
+    return Jail(root=world.folder, node=Path("link"), uid=uid, gid=1002)
+
+
+class TestJailNodes:
+    @pytest.fixture(autouse=True)
+    def open_folder(self, world: World) -> None:
+        if not isinstance(world, SimWorld):
+            world.folder.chmod(0o755)  # the jail's user must be able to search it
+
+    def test_made_once_for_its_user(self, world: World) -> None:
+        jail = jail_of(world)
+        assert world.kernel.put_node(jail, SEVEN, replaces=None) is True
+        assert world.kernel.put_node(jail, SEVEN, replaces=None) is False
+        expected = NodeObservation(
+            kind=LinkKind.DEVICE, number="253:77", uid=1001, gid=1002, mode=0o600
+        )
+        assert world.kernel.look_at_node(jail) == expected
+        assert world.kernel.list_folder(world.folder) == ("link",)
+
+    def test_leads_elsewhere_when_told_to(self, world: World) -> None:
+        jail = jail_of(world)
+        world.kernel.put_node(jail, SEVEN, replaces=None)
+        assert world.kernel.put_node(jail, EIGHT, replaces=SEVEN) is True
+        assert world.kernel.look_at_node(jail).number == "253:78"
+        assert world.kernel.list_folder(world.folder) == ("link",)
+
+    def test_gets_another_owner(self, world: World) -> None:
+        world.kernel.put_node(jail_of(world), SEVEN, replaces=None)
+        other = jail_of(world, uid=1003)
+        assert world.kernel.put_node(other, SEVEN, replaces=None) is True
+        assert world.kernel.look_at_node(other).uid == 1003
+
+    def test_a_node_of_another_number_stays(self, world: World) -> None:
+        jail = jail_of(world)
+        world.kernel.put_node(jail, SEVEN, replaces=None)
+        with pytest.raises(ForeignDevice):
+            world.kernel.put_node(jail, EIGHT, replaces=DeviceNumber(253, 79))
+        with pytest.raises(ForeignDevice):
+            world.kernel.drop_node(jail.path, EIGHT)
+        assert world.kernel.look_at_node(jail).number == "253:77"
+
+    @pytest.mark.parametrize("what", ["file", "folder", "link"])
+    def test_anything_else_stays(self, world: World, what: str) -> None:
+        path = occupy(world, what)
+        before = world.kernel.read_link(path), world.kernel.identify(path)
+        with pytest.raises(ForeignDevice):
+            world.kernel.put_node(jail_of(world), SEVEN, replaces=SEVEN)
+        with pytest.raises(ForeignDevice):
+            world.kernel.drop_node(path, SEVEN)
+        assert (world.kernel.read_link(path), world.kernel.identify(path)) == before
+
+    def test_dropped_once(self, world: World) -> None:
+        jail = jail_of(world)
+        world.kernel.put_node(jail, SEVEN, replaces=None)
+        assert world.kernel.drop_node(jail.path, SEVEN) is True
+        assert world.kernel.drop_node(jail.path, SEVEN) is False
+        assert world.kernel.look_at_node(jail).kind is LinkKind.MISSING
+
+    def test_without_a_folder_there_is_none(self, world: World) -> None:
+        jail = Jail(root=world.folder / "a", node=Path("b/node"), uid=1001, gid=1002)
+        missing = (str(jail.root), str(jail.root / "b"))
+        seen = NodeObservation(kind=LinkKind.MISSING, missing_parents=missing)
+        assert world.kernel.look_at_node(jail) == seen
+        assert world.kernel.drop_node(jail.path, SEVEN) is False
+        with pytest.raises(PermanentError) as raised:
+            world.kernel.put_node(jail, SEVEN, replaces=None)
+        assert raised.value.errno == errno.ENOENT
+
+    def test_a_file_on_the_way(self, world: World) -> None:
+        root = world.make_file("file", 0)
+        jail = Jail(root=root, node=Path("node"), uid=1001, gid=1002)
+        assert world.kernel.look_at_node(jail).kind is LinkKind.OCCUPIED
+        with pytest.raises(ForeignDevice):
+            world.kernel.put_node(jail, SEVEN, replaces=None)
+        with pytest.raises(ForeignDevice):
+            world.kernel.drop_node(jail.path, SEVEN)
 
 
 class TestFolders:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from reconciler.api import Byre
@@ -27,6 +27,13 @@ from statemachine.spec import DriverChoice
 MIB = 2**20
 BASE = Path("/srv/base.ext4")
 LINK = Path("/srv/vm/sb-1/rootfs.link")
+JAIL: Mapping[str, object] = {
+    "root": "/srv/jailer/sb-1/root",
+    "node": "dev/rootfs",
+    "uid": 1001,
+    "gid": 1002,
+}
+NODE = Path("/srv/jailer/sb-1/root/dev/rootfs")
 ROUNDS_MAX = 200
 HOLDS_BASE = LIVE | {State.ATTACHED}
 
@@ -89,15 +96,23 @@ class Stage:
         state: Desired = Desired.LIVE,
         *,
         link: Path | None = None,
+        jail: Mapping[str, object] | None = None,
         base: Path = BASE,
         driver: DriverChoice = DriverChoice.AUTO,
     ) -> None:
         """Declare one disk."""
-        self.byre.ensure(name, base=base, state=state, link=link, driver=driver)
+        self.byre.ensure(name, base=base, state=state, link=link, jail=jail, driver=driver)
 
-    def live(self, name: str = "sb-1", *, link: Path | None = None) -> Record:
+    def live(
+        self,
+        name: str = "sb-1",
+        *,
+        link: Path | None = None,
+        jail: Mapping[str, object] | None = None,
+        driver: DriverChoice = DriverChoice.AUTO,
+    ) -> Record:
         """Declare one disk live and bring it there."""
-        self.declare(name, link=link)
+        self.declare(name, link=link, jail=jail, driver=driver)
         self.settle()
         return self.record(name)
 
@@ -216,9 +231,19 @@ def _file_leaks(stage: Stage, records: list[Record]) -> Iterator[str]:
     if wanted != found:
         yield f"files: wanted {wanted}, found {found}"
     for record in records:
-        link = record.wanted.link
-        if link is None:
-            continue
+        yield from _place_leaks(stage, record)
+
+
+def _place_leaks(stage: Stage, record: Record) -> Iterator[str]:
+    jail, link = record.wanted.jail, record.wanted.link
+    if jail is not None:
+        node = stage.kernel.look_at_node(jail)
+        expected = (record.device_number, 1001, 1002, 0o600)
+        if record.state in LIVE and (node.number, node.uid, node.gid, node.mode) != expected:
+            yield f"node {jail.path} of {record.name}: {node}"
+        if record.state not in LIVE and node.number:
+            yield f"node {jail.path} of {record.name} is left: {node}"
+    if link is not None:
         there = stage.kernel.read_link(link)
         ours = there.kind is LinkKind.SYMLINK and there.target == record.device
         if record.state in LIVE and not ours:

@@ -22,7 +22,7 @@ from statemachine.names import DmUuid, base_marker, cow_marker
 from statemachine.observed import Loop, SnapshotTable
 from statemachine.units import Sectors
 from tests.torture import story
-from tests.unit.builders import BASE, LINK, MIB, Stage
+from tests.unit.builders import BASE, JAIL, LINK, MIB, NODE, Stage
 
 Step = Callable[[Stage], object]
 
@@ -32,12 +32,13 @@ COMMIT = "commit"
 
 
 def declare(state: Desired) -> Step:
-    return lambda stage: stage.declare(state=state, link=LINK)
+    return lambda stage: stage.declare(state=state, link=LINK, jail=JAIL)
 
 
 def spoil(stage: Stage) -> None:
-    """Take the link away and suspend the device, as a clumsy administrator would."""
+    """Take link and node away and suspend the device, as a clumsy administrator would."""
     stage.kernel.delete(LINK)
+    stage.kernel.delete(NODE)
     stage.kernel.suspend_dm_by_hand("byre-sb-1")
 
 

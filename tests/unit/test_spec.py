@@ -19,8 +19,8 @@ from statemachine.spec import (
     OnBusy,
     check_unique,
     parse,
-    shown,
 )
+from statemachine.specfault import shown
 from statemachine.units import Bytes
 
 FOLDER = Path("/etc/byre")
@@ -71,7 +71,7 @@ def test_nothing_is_no_fault(document: object) -> None:
     [
         ({"size": "10G"}, "size"),
         ({"Name": "x"}, "Name"),
-        ({"jail": {"root": "/srv"}}, "jail"),
+        ({"prison": {"root": "/srv"}}, "prison"),
         ({1: 2}, "1"),
         ({"name": "a/b"}, "name"),
         ({"name": ".."}, "name"),

@@ -37,7 +37,7 @@ class FileSystem:
         reuse_inodes: whether a deleted file's inode number is given to the next one, as ext4 does.
     """
 
-    __slots__ = ("_free", "_next", "capacity_pages", "device", "direct_io", "reflink",
+    __slots__ = ("_free", "_next", "capacity_pages", "device", "direct_io", "nodev", "reflink",
                  "reuse_inodes", "used")  # fmt: skip
 
     def __init__(
@@ -52,6 +52,7 @@ class FileSystem:
         self.capacity_pages = FREE_PAGES_WITHOUT_LIMIT if capacity_pages is None else capacity_pages
         self.reflink = reflink
         self.direct_io = True
+        self.nodev = False
         self.reuse_inodes = reuse_inodes
         self.used = 0
         self._next = 2
@@ -116,11 +117,13 @@ class Symlink(Node):
 class BlockNode(Node):
     """A block device node; the device itself may or may not exist."""
 
-    __slots__ = ("number",)
+    __slots__ = ("gid", "mode", "number", "uid")
 
     def __init__(self, fs: FileSystem, path: str, now_ns: int, number: DeviceNumber) -> None:
         super().__init__(fs, path, now_ns)
         self.number = number
+        self.uid = self.gid = 0
+        self.mode = 0o600
 
 
 class Other(Node):

@@ -49,6 +49,7 @@ class Host:
     Attributes:
         dm_errno: what every dm call fails with: ENODEV, EACCES; 0 when it works.
         loop_errno: the same for changes of loop devices.
+        mknod_errno: what making a device node in a jail fails with: EPERM; 0 when it works.
         devtmpfs: whether nodes appear by themselves.
         udev_links: whether udev makes and removes /dev/mapper links.
         udev_hold_calls: for how many calls of the port udev has a device open after its resume.
@@ -60,6 +61,7 @@ class Host:
         self.clock = clock
         self.dm_errno = 0
         self.loop_errno = 0
+        self.mknod_errno = 0
         self.devtmpfs = True
         self.udev_links = False
         self.udev_hold_calls = 0

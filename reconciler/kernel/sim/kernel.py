@@ -21,6 +21,7 @@ from reconciler.kernel.sim import filecalls
 from reconciler.kernel.sim.faults import Call, Faults
 from reconciler.kernel.sim.files import os_error
 from reconciler.kernel.sim.host import NO_DEVICE, Host, why_not
+from reconciler.kernel.sim.jails import JailSide
 from reconciler.kernel.sim.loops import LoopDevice, check_same
 from reconciler.kernel.sim.step import change, question
 from reconciler.kernel.sim.users import UserSide
@@ -38,7 +39,7 @@ from statemachine.observed import (
 from statemachine.units import DEFAULT_CHUNK, Bytes
 
 
-class SimKernel(UserSide, Kernel):
+class SimKernel(UserSide, JailSide, Kernel):
     """The port in memory; see `port` for each method's contract.
 
     Args:
