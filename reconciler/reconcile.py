@@ -19,7 +19,7 @@ from typing import Final
 
 import attrs
 
-from reconciler import busy, observe, plan, recording, retold, specs
+from reconciler import busy, observe, plan, recording, retold, specs, stalenodes
 from reconciler.act import Failed, act
 from reconciler.actions import TWO_LOOPS, MakeFolder, Scene
 from reconciler.backoff import Backoff
@@ -115,6 +115,7 @@ class Reconciler:
             if uses_base_loop(record):
                 self.bases.claim(record.name, self._base_of(record))
             self._folders.note(record.made_folders)
+            stalenodes.drop(self.kernel, record, boot_id=self.log.boot_id)
         self.bases.sweep()
 
     def _base_of(self, record: Record) -> FileIdentity:

@@ -31,6 +31,8 @@ CHANGES = (
     "ensure_node",
     "put_link",
     "drop_link",
+    "put_node",
+    "drop_node",
     "make_folder",
     "remove_folder",
 )

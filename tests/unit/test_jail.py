@@ -85,6 +85,35 @@ def test_a_node_of_an_earlier_life_leads_to_the_new_device(stage: Stage) -> None
     assert "drift.detected lose" in stage.types()
 
 
+@pytest.mark.parametrize("is_begun", [False, True])
+def test_no_node_of_before_a_reboot_is_left_to_lead_to_another_disk(
+    stage: Stage, *, is_begun: bool
+) -> None:
+    stage.declare(jail=JAIL)
+    if is_begun:
+        stage.kernel.faults.crash_in("put_node", when="after")
+        with pytest.raises(SimCrash):
+            stage.settle()
+        stage.kernel.faults.revive()
+    else:
+        stage.settle()
+    assert seen(stage).kind is LinkKind.DEVICE
+    stage.kernel.reboot()
+    stage.restart()
+    assert seen(stage).kind is LinkKind.MISSING
+    stage.settle()
+    stage.check()
+
+
+def test_somebodys_node_outlives_a_reboot(stage: Stage) -> None:
+    stage.live(jail=JAIL)
+    delete(stage)
+    occupy(stage, "node")
+    stage.kernel.reboot()
+    stage.restart()
+    assert seen(stage).number == str(STRANGE)
+
+
 @pytest.mark.parametrize("what", ["node", "file", "link"])
 def test_what_is_somebodys_is_refused_before_anything_is_made(stage: Stage, what: str) -> None:
     occupy(stage, what)
