@@ -130,7 +130,7 @@ class Clone:
             CheckCow(cow, record.cow, same_boot, record.wanted.chunk_size, ()),
             *_offer(record, observed, ground, cow),
             *linking.make_link(record, observed, target, ours),
-            *jailing.make(record, observed, has_device=not target),
+            *jailing.make(record, observed),
         ]
 
 

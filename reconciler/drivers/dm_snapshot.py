@@ -160,7 +160,7 @@ class DmSnapshot:
             ResumeDm(record.device_name, uuid),
             MakeNode(node),
             *linking.make_link(record, observed, str(node), (str(node),)),
-            *jailing.make(record, observed, has_device=True),
+            *jailing.make(record, observed),
             # Last, as it cannot be taken back: an undo must leave an attached disk its loop.
             HandOverCow(cow),
         ]
@@ -185,12 +185,13 @@ class DmSnapshot:
             # A frozen one stays suspended; `protect` resumes it when there is room.
             name = record.device_name
             return [
+                *jailing.check(record, has_device=True),
                 FindDm(name, uuid) if record.frozen else ResumeDm(name, uuid),
                 *directio.set_as_wanted(record, observed, cow),
                 HandOverCow(cow),
                 MakeNode(node),
                 *linking.make_link(record, observed, str(node), (str(node),)),
-                *jailing.make(record, observed, has_device=True),
+                *jailing.make(record, observed),
             ]
         if record.state is State.ATTACHED:
             return [

@@ -17,7 +17,7 @@ from reconciler.actions.links import MakeFolder
 from reconciler.drivers.linking import drop_folders
 from reconciler.kernel.port import Kernel
 from statemachine.jail import Jail
-from statemachine.machine import Desired
+from statemachine.machine import LIVE, Desired
 from statemachine.observed import LinkKind, LinkObservation, NodeObservation, ObservedDisk
 from statemachine.projection import Record
 
@@ -40,20 +40,18 @@ def look_at_others(kernel: Kernel, record: Record) -> tuple[tuple[str, LinkObser
 def check(record: Record, *, has_device: bool) -> list[Action]:
     """Plan the look at the place of a node that will be made, before anything else is."""
     jail = record.wanted.jail
-    if jail is None or record.desired is not Desired.LIVE:
+    if jail is None or (record.desired is not Desired.LIVE and record.state not in LIVE):
         return []
     return [CheckJail(jail, _ours_at(record, str(jail.path)), has_device)]
 
 
-def make(record: Record, observed: ObservedDisk, *, has_device: bool) -> list[Action]:
+def make(record: Record, observed: ObservedDisk) -> list[Action]:
     """Plan the wanted node with its missing folders; then the end of an old one."""
     jail = record.wanted.jail
     actions: list[Action] = []
     if jail is not None and observed.jail is not None:
-        ours = _ours_at(record, str(jail.path))
-        actions.append(CheckJail(jail, ours, has_device))
         actions += [MakeFolder(Path(folder)) for folder in observed.jail.missing_parents]
-        actions.append(MakeJailNode(jail, ours))
+        actions.append(MakeJailNode(jail, _ours_at(record, str(jail.path))))
     others = _others(record, observed)
     actions += [DropJailNode(Path(path), number, None) for path, number in others.items()]
     return [*actions, *drop_folders(record)] if others else actions

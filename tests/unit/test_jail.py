@@ -270,6 +270,28 @@ def test_what_cannot_be_a_node_says_why_and_comes_when_it_can_be(
     stage.check()
 
 
+def test_a_plain_file_that_is_live_gets_no_node_and_stays(stage: Stage) -> None:
+    no_loops(stage)
+    stage.live()
+    stage.live(jail=JAIL)
+    assert failure(stage).kind == "no-node"
+    assert stage.kernel.identify(ROOT) is None
+    assert stage.live().state is State.SNAPSHOTTED
+    stage.check()
+
+
+def test_the_plan_looks_once_and_says_whose_the_node_is(stage: Stage) -> None:
+    stage.declare(jail=JAIL, state=Desired.ATTACHED)
+    stage.settle()
+    stage.declare(jail=JAIL)
+    view, _ = stage.byre.look(stage.record())
+    actions = [
+        *map(str, view.driver.plan(Trigger.SNAPSHOT, view.record, view.observed, view.ground))
+    ]
+    assert actions.count(f"check that node {NODE} can be made") == 1
+    assert f"make node {NODE} for uid 1001, gid 1002" in actions
+
+
 def test_two_disks_cannot_have_one_node(stage: Stage) -> None:
     stage.live(jail=JAIL)
     with pytest.raises(RefusedError, match=f"node {NODE} belongs to disk 'sb-1'"):
