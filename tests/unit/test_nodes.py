@@ -89,12 +89,15 @@ def test_a_folder_that_others_write_to_is_refused(root: Path) -> None:
 
 @pytest.mark.root
 @needs_root
-@pytest.mark.parametrize(("owner", "is_safe"), [(GUEST, True), (STRANGER, False)])
+@pytest.mark.parametrize(
+    ("owner", "mode", "is_safe"),
+    [(GUEST, 0o755, True), (GUEST, 0o757, False), (GUEST, 0o775, False), (STRANGER, 0o755, False)],
+)
 def test_a_folder_may_be_the_jails_users_own_and_nobody_elses(
-    root: Path, owner: int, *, is_safe: bool
+    root: Path, owner: int, mode: int, *, is_safe: bool
 ) -> None:
     os.chown(root, owner, owner)
-    root.chmod(0o755)
+    root.chmod(mode)
     assert bool(kernel.look_at_node(jail_in(root)).unsafe) is not is_safe
 
 
@@ -122,11 +125,12 @@ def test_what_a_crash_left_beside_is_cleared(root: Path) -> None:
 @pytest.mark.root
 @needs_root
 @pytest.mark.parametrize("is_there", [False, True])
-def test_a_file_put_in_the_new_nodes_name_is_not_given_away(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_there: bool
+@pytest.mark.parametrize("kind", [stat.S_IFREG, stat.S_IFBLK])
+def test_what_takes_the_new_nodes_name_is_not_given_away(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: int, *, is_there: bool
 ) -> None:
     victim = tmp_path / "shadow"
-    victim.touch(mode=0o640)
+    os.mknod(victim, kind | 0o640, os.makedev(LATER.major, LATER.minor))
     if is_there:
         kernel.put_node(jail_in(root), NUMBER, replaces=None)
     mknod = os.mknod
