@@ -28,6 +28,7 @@ from statemachine.head import Noted
 from statemachine.names import HOST
 from statemachine.projection import Record
 from statemachine.schema import IN_USE
+from statemachine.turns import Turns
 from statemachine.writer import Writer, check_end, head_of
 
 if TYPE_CHECKING:
@@ -83,14 +84,12 @@ class EventLog:
         self.head = head_of(path)
         """Where the newest event is noted, to see whether the end is still there."""
         self._read_lock = threading.Lock()
-        self._commit_lock = threading.Lock()
-        self._queue_lock = threading.Lock()
+        self._turns = Turns()
         self._checkpoint_lock = threading.Lock()
         self._checkpoint_due = 0
         """From which seq on it is worth a look whether a checkpoint is due."""
         self._newest = 0
         """The newest event of our own; others' are seen when a checkpoint is looked for."""
-        self._queue: list[Request] = []
         self._writer: Writer | None = None
         noted = self.head.read()
         # Apart from the writer: what is not committed yet must not be read. And before it: a
@@ -140,11 +139,7 @@ class EventLog:
                 nothing was appended.
         """
         request = Request(events)
-        with self._queue_lock:
-            self._queue.append(request)
-        with self._commit_lock:
-            if not request.settled:
-                self._commit_waiting()
+        self._turns.settle(request, self._commit)
         self.checkpoint_when_due()
         if request.error is not None:
             raise request.error
@@ -156,12 +151,12 @@ class EventLog:
         Raises:
             LogUnavailable, LogDamaged: see `append`.
         """
-        with self._commit_lock:
+        with self._turns.alone():
             return self._writable().transact(work)
 
     def outside_of_transactions(self, work: Callable[[sqlite3.Connection], object]) -> None:
         """Do what SQLite does in no transaction of ours (VACUUM), with no thread in between."""
-        with self._commit_lock:
+        with self._turns.alone():
             self._writable().alone(work)
 
     def now_ns(self) -> int:
@@ -189,7 +184,7 @@ class EventLog:
             return checkpoints.write(connection, made)
 
         try:
-            with self._commit_lock:
+            with self._turns.alone():
                 return self._writable().transact(write, may_use_reserve=False)
         except LogUnavailable:
             return False  # it is made of the events, and another one will be due
@@ -215,10 +210,8 @@ class EventLog:
         assert self._writer is not None, "the log was opened for questions only"
         return self._writer
 
-    def _commit_waiting(self) -> None:
-        """Commit every waiting request in one transaction; runs under the commit lock."""
-        with self._queue_lock:
-            group, self._queue = self._queue, []
+    def _commit(self, group: Sequence[Request]) -> None:
+        """Commit some requests in one transaction; one thread at a time."""
 
         def write(connection: sqlite3.Connection) -> Commit:
             batch = Batch(connection, self.boot_id, self._clock_ns())

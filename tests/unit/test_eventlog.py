@@ -18,6 +18,7 @@ from statemachine.batch import Request
 from statemachine.errors import ByreError, LogDamaged, LogUnavailable, VersionConflict
 from statemachine.eventlog import EventLog
 from statemachine.events import GENESIS, Event, NewEvent
+from statemachine.turns import Waiting
 from tests.unit.events_made import declaration, host_event
 
 AT_NS = 1_767_225_600_123_456_789
@@ -193,7 +194,8 @@ def test_an_interrupted_commit_is_acknowledged_to_nobody(log: EventLog) -> None:
 
     log._clock_ns = interrupted  # noqa: SLF001
     waiting = Request([host_event()])
-    log._queue.append(waiting)  # noqa: SLF001 - another thread's, which commits with ours
+    # Another thread's, which commits with ours.
+    log._turns._queue.append(Waiting(waiting))  # noqa: SLF001
     with pytest.raises(KeyboardInterrupt):
         log.append([host_event()])
     assert (waiting.settled, isinstance(waiting.error, LogUnavailable)) == (True, True)
