@@ -78,7 +78,7 @@ bench *ARGS:
 
 # What a log of ten million events costs, in figures; takes an hour and 10 GB:  just bench-log 1000000
 bench-log EVENTS="10000000" *ARGS:
-    shift; byre bench log --events "{{EVENTS}}" --where "on the host" "$@"
+    shift; byre bench log versus --events "{{EVENTS}}" --where "on the host" "$@"
 
 # Write the generated pages anew
 docs:

@@ -22,6 +22,7 @@ from reconciler.bench import (
     start,
     traced,
     udevwork,
+    versus,
 )
 from reconciler.bench.plan import Plan
 from reconciler.bench.results import Measured
@@ -42,6 +43,8 @@ class Row:
     """Whether it needs device-mapper and loop devices."""
     programs: tuple[str, ...] = ()
     """Programs that it starts, besides this Python."""
+    missing: Callable[[], str] = str
+    """Says which package is missing; "" for none."""
 
 
 ROWS: Final[dict[str, Row]] = {
@@ -77,6 +80,12 @@ ROWS: Final[dict[str, Row]] = {
         title="many disks on a simulated kernel", measure=simulated.measure, needs_devices=False
     ),
     "log": Row(title="a log of many events", measure=longlog.measure, needs_devices=False),
+    "versus": Row(
+        title="the same events with the package eventsourcing",
+        measure=versus.measure,
+        needs_devices=False,
+        missing=versus.missing,
+    ),
     "get": Row(title="`byre get`, whole process", measure=start.measure, needs_devices=False),
 }
 """Every row by its name, in the order of the table."""
@@ -85,7 +94,7 @@ ROWS: Final[dict[str, Row]] = {
 def why_not(row: Row, kernel: Kernel) -> str:
     """Say why a row cannot be measured on this host; "" if it can."""
     if not row.needs_devices:
-        return ""
+        return row.missing()
     able = kernel.capabilities()
     missing = [name for name in row.programs if programs.find(name) is None]
     return able.dm or able.loop or (f"{missing[0]} is not installed" if missing else "")

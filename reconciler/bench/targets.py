@@ -84,6 +84,10 @@ TARGETS: Final[dict[str, tuple[Target, ...]]] = {
         Target(key="size", words="{} bytes an event", bound=450),
         Target(key="archive", words="{} bytes an event in an archive", bound=60),
     ),
+    "versus": (
+        _share("append", "times the appends of 64 writers", 3),
+        _share("state", "times as fast to know one disk", 10),
+    ),
     "get": (Target(key="imports", words="{} times the bare imports", bound=2.5),),
 }
 """The targets of each row, by its name."""

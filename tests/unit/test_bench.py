@@ -10,7 +10,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from reconciler.bench import fio, kerneltrace, page, plots, programs, rows, runner, traced
+from reconciler.bench import fio, kerneltrace, page, plots, programs, rows, runner, traced, versus
 from reconciler.bench.machine import describe
 from reconciler.bench.plan import Plan
 from reconciler.bench.results import (
@@ -156,9 +156,16 @@ def test_a_measurement_that_fails_is_told_and_the_others_go_on(
     ]
 
 
+def test_a_package_that_is_missing_leaves_its_row_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert rows.why_not(ROWS["versus"], SimKernel()) == ""
+    monkeypatch.setattr(versus, "PACKAGE", "none_such")
+    assert "none_such is not installed" in rows.why_not(ROWS["versus"], SimKernel())
+
+
 def test_what_needs_no_device_is_measured_on_any_host_and_leaves_nothing(folder: Path) -> None:
-    done = runner.run(["appends", "sim", "get"], TINY, SimKernel(), folder, where="here")
-    assert [row.left_out for row in done.rows] == ["", "", ""]
+    chosen = ["appends", "sim", "versus", "get"]
+    done = runner.run(chosen, TINY, SimKernel(), folder, where="here")
+    assert [row.left_out for row in done.rows] == ["", "", "", ""]
     assert all(series.median > 0 for row in done.rows for series in row.series)
     assert list(folder.iterdir()) == []
 
