@@ -70,11 +70,8 @@ class DiskDeclared:
 
 def again(before: dict[str, str], wanted: dict[str, str]) -> dict[str, Any]:
     """Return `spec` and `without` of a later declaration, to be read by `spec_after`."""
-    told = {
-        name: value
-        for name, value in wanted.items()
-        if name == "state" or before.get(name) != value
-    }
+    changed = {name: text for name, text in wanted.items() if before.get(name) != text}
+    told = {"state": wanted["state"]} | changed
     return {"spec": told, "without": tuple(sorted(before.keys() - wanted.keys()))}
 
 
