@@ -14,6 +14,7 @@ from reconciler.bench.results import BenchFailed
 from reconciler.bench.tended import Tended
 from reconciler.bench.yard import PREFIX, yard
 from reconciler.kernel.linux import LinuxKernel
+from tests import uncovered
 from tests.contract.real_world import MAPPER
 
 pytestmark = pytest.mark.kernel
@@ -56,6 +57,7 @@ def test_what_a_measurement_leaves_live_is_taken_away(folder: Path) -> None:
 def test_a_signal_in_the_middle_leaves_nothing(folder: Path) -> None:
     with subprocess.Popen(
         programs.byre("bench", "create", "--rounds", "1000", "--folder", folder),
+        env=uncovered.environment(),
         stderr=subprocess.PIPE,
         text=True,
     ) as process:

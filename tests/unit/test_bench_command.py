@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from reconciler.bench.plan import Plan
 from reconciler.bench.results import RowResult, Run
 from reconciler.cli.app import run
 from reconciler.kernel.port import Kernel
+from tests import uncovered
 
 END_S = 60
 
@@ -125,7 +125,7 @@ def test_counts_take_no_rows(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_signal_in_the_middle_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", "from reconciler.cli import main; main()", "bench", "sim"],
-        env={**os.environ, "TMPDIR": str(tmp_path)},
+        env=uncovered.environment(TMPDIR=str(tmp_path)),
         stderr=subprocess.PIPE,
         text=True,
     ) as process:

@@ -16,6 +16,7 @@ from reconciler.demo import Options, Teller, demonstrate
 from reconciler.demotools import DemoFailed, leftovers, make_base
 from reconciler.kernel.linux import LinuxKernel
 from reconciler.kernel.port import Capabilities
+from tests import uncovered
 
 pytestmark = pytest.mark.slow
 
@@ -80,7 +81,7 @@ def test_the_log_is_kept_when_asked_for(tmp_path: Path) -> None:
 def test_a_signal_in_the_middle_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", "from reconciler.cli import main; main()", "demo"],
-        env={**os.environ, "TMPDIR": str(tmp_path)},
+        env=uncovered.environment(TMPDIR=str(tmp_path)),
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
