@@ -138,11 +138,6 @@ def error_of(held: Held) -> BlockedError:
     return in_use_error(held.path, held.holders)
 
 
-def is_waiting(failure: Failure) -> bool:
-    """Tell whether a disk is waiting for its holders."""
-    return failure.kind == KIND and failure.consequence == BlockedError.consequence
-
-
 def has_given_up(failure: Failure | None) -> bool:
     """Tell whether a disk in use was given up, and waits for somebody to ask again."""
     is_permanent = failure is not None and failure.consequence == PermanentError.consequence

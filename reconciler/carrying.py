@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -25,7 +24,7 @@ from reconciler.content.newstore import NewStore
 from reconciler.content.spans import total
 from reconciler.drivers.cow_room import first_size
 from reconciler.kernel import clone, extents, files, newfile, safepath
-from reconciler.outside import append, failing, outside
+from reconciler.outside import Tell, append, failing, outside, untold
 from reconciler.requester import checked_claim, this_process
 from reconciler.source import WhenLive
 from statemachine import payloads
@@ -36,9 +35,6 @@ from statemachine.observed import FileIdentity
 from statemachine.projection import Record
 from statemachine.spec import DriverChoice, parse
 from statemachine.units import Bytes
-
-Tell = Callable[[str, int, int], None]
-"""Is told what is being done, and how many bytes of how many are."""
 
 DIGESTING: Final = "digest of the base"
 PACKING: Final = "packing"
@@ -83,10 +79,6 @@ class Imported:
     fell_back_because: str
 
 
-def _untold(_what: str, _done: int, _total: int) -> None:
-    """Tell nobody."""
-
-
 # --- there ---------------------------------------------------------------------------------------
 
 
@@ -98,7 +90,7 @@ def export_delta(
     when_live: WhenLive = WhenLive.SUSPEND,
     replace: bool = False,
     reason: str = "",
-    tell: Tell = _untold,
+    tell: Tell = untold,
 ) -> Exported:
     """Write where a disk differs from its base into a new file, and record that.
 
@@ -176,7 +168,7 @@ def import_delta(
     driver: DriverChoice = DriverChoice.AUTO,
     reason: str = "",
     on_behalf_of: str = "",
-    tell: Tell = _untold,
+    tell: Tell = untold,
 ) -> Imported:
     """Make a paused disk of a delta and of the base that it was made on.
 

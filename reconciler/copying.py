@@ -9,7 +9,6 @@ May be imported by cli.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -18,14 +17,11 @@ import attrs
 from reconciler.api import Byre
 from reconciler.content import flat
 from reconciler.kernel import newfile
-from reconciler.outside import append, failing, outside
+from reconciler.outside import Tell, append, failing, outside, untold
 from reconciler.requester import this_process
 from reconciler.source import WhenLive
 from statemachine import payloads
 from statemachine.projection import Record
-
-Tell = Callable[[str, int, int], None]
-"""Is told what is being done, and how many bytes of how many are."""
 
 COPYING: Final = "copying"
 DIGESTING: Final = "digesting"
@@ -54,10 +50,6 @@ class Flattened:
     frozen_ns: int
 
 
-def _untold(_what: str, _done: int, _total: int) -> None:
-    """Tell nobody."""
-
-
 def flatten(
     byre: Byre,
     name: str,
@@ -67,7 +59,7 @@ def flatten(
     replace: bool = False,
     with_digest: bool = True,
     reason: str = "",
-    tell: Tell = _untold,
+    tell: Tell = untold,
 ) -> Flattened:
     """Write what a disk shows into a new image file, and record that.
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from reconciler.api import Byre
@@ -17,6 +17,13 @@ from statemachine import payloads
 from statemachine.errors import RefusedError, UsageError, from_oserror
 from statemachine.events import CORRELATION_BYTES, NewEvent
 from statemachine.projection import Record
+
+Tell = Callable[[str, int, int], None]
+"""Is told what is being done, and how many bytes of how many are."""
+
+
+def untold(_what: str, _done: int, _total: int) -> None:
+    """Tell nobody."""
 
 
 @contextlib.contextmanager

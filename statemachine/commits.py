@@ -1,6 +1,6 @@
 """What a commit leaves, for those who are told of it, and what is new in a log, for those who ask.
 
-Pure; may be imported by eventlog and everything in `reconciler`.
+Values only; may be imported by eventlog and everything in `reconciler`.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ import importlib.util
 import secrets
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from reconciler.bench.plan import Plan
 from reconciler.bench.results import Measured, Series, quantile
@@ -95,20 +95,17 @@ def _note(samples: dict[str, list[float]], who: str, found: Mapping[str, float])
         samples.setdefault(f"{who}, {name}", []).append(value)
 
 
-class _Side:
+class _Side(Protocol):
     """One of both: appends events of a disk, and says what it takes to know a disk."""
 
     def declare(self, name: str) -> Any:  # noqa: ANN401 - what each side knows a disk by
         """Make a disk."""
-        raise NotImplementedError
 
     def append(self, disk: Any, count: int) -> None:  # noqa: ANN401 - the same
         """Append so many events of it in one transaction."""
-        raise NotImplementedError
 
     def states(self, disk: Any) -> Mapping[str, Callable[[], object]]:  # noqa: ANN401 - the same
         """Return the ways to know what it is."""
-        raise NotImplementedError
 
 
 def _measured(side: _Side, plan: Plan) -> dict[str, float]:

@@ -11,7 +11,6 @@ from reconciler import thishost
 from reconciler.cli import describe, options, say
 from reconciler.cli.app import Context
 from reconciler.clock import SystemClock
-from reconciler.outcome import is_gone
 from statemachine.errors import NoSuchDisk
 from statemachine.eventlog import EventLog
 from statemachine.projection import Record
@@ -88,8 +87,7 @@ def _earlier(
         seq = min(bounds)
         if names:
             return [_known(past.disk_at(name, seq), name) for name in names]
-        found = past.moment(seq, everything=everything)
-        return [record for record in found if everything or not is_gone(record)]
+        return past.moment(seq, everything=everything)
 
 
 def _changes(log: EventLog, names: Sequence[str], *, everything: bool) -> Iterator[list[Record]]:

@@ -165,8 +165,8 @@ class LogFollower:
 def changes(follower: LogFollower, last_seq: Callable[[], int]) -> Iterator[int]:
     """Yield the newest seq of a log, now and whenever there is a newer one, for ever.
 
-    A notice comes with the write, and the commit can be read only after its fsync: so after each
-    notice the log is looked at again, soon and then less often.
+    Where no head can be noted, a change is seen by the write, and the commit can be read only after
+    its fsync: so after each notice the log is looked at again, soon and then less often.
 
     Args:
         follower: made before this is called.

@@ -5,8 +5,6 @@ The only module that imports pyinotify, 0.9.6 from 2015, which has habits of its
 - It imports asyncore: deprecated in Python 3.11 (silenced here, only that, only during the
   import), gone in 3.12 (the distribution then depends on pyasyncore).
 - Its logger writes bookkeeping to stderr through a handler of its own: switched off here.
-- It looks for the C library with `ldconfig`, a process for each instance (10 ms): it gets one
-  binding for all, made without.
 - It decodes names as UTF-8 and throws away all that it read with a name that is not: that
   becomes a `lost` notice, like an overflow of the kernel's queue.
 - Its errors carry the errno in the text only: here they are OSErrors again.
@@ -21,7 +19,6 @@ from __future__ import annotations
 
 import ctypes
 import enum
-import functools
 import os
 import select
 import types
@@ -42,36 +39,6 @@ pyinotify.log.disabled = True
 # Its own `ctypes`, which finds no library by name: it then takes the one that Python runs on.
 pyinotify.ctypes = types.SimpleNamespace(**vars(ctypes))
 pyinotify.ctypes.util = types.SimpleNamespace(find_library=lambda _name: None)
-
-
-class _Binding(pyinotify._CtypesLibcINotifyWrapper):  # type: ignore[misc]  # noqa: SLF001 - see above
-    """The functions of the C library that this process has loaded already."""
-
-    def init(self) -> bool:
-        """Bind them; False where there are none, as with another C library."""
-        self._libc = ctypes.CDLL(None, use_errno=True)
-        self._get_errno_func = ctypes.get_errno
-        for name, arguments in _FUNCTIONS.items():
-            if not hasattr(self._libc, name):
-                return False
-            getattr(self._libc, name).argtypes = arguments
-        return True
-
-
-_FUNCTIONS = {
-    "inotify_init": [],
-    "inotify_add_watch": [ctypes.c_int, ctypes.c_char_p, ctypes.c_uint32],
-    "inotify_rm_watch": [ctypes.c_int, ctypes.c_int],
-}
-
-
-@functools.cache
-def _binding() -> _Binding | None:
-    made = _Binding()
-    return made if made.init() else None
-
-
-pyinotify.INotifyWrapper.create = _binding
 
 _GONE = (
     pyinotify.IN_DELETE_SELF | pyinotify.IN_MOVE_SELF | pyinotify.IN_UNMOUNT | pyinotify.IN_IGNORED

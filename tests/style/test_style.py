@@ -144,7 +144,6 @@ SQLITE: Final[dict[str, str]] = {
     "reconciler/bench/appends.py": "times SQLite alone, beside the log",
     "reconciler/bench/longlog.py": "times SQLite alone, beside the log",
     "reconciler/bench/machine.py": "asks for SQLite's version; opens nothing",
-    "reconciler/bench/questions.py": "times SQLite alone, beside a question; reads only",
     "reconciler/checkup/finding.py": "asks for SQLite's version; opens nothing",
     "statemachine/roster.py": "a temporary file for the records that a replay has no memory for",
     "statemachine/database.py": "opens the log and sorts SQLite's errors",
@@ -166,7 +165,6 @@ DICE: Final[dict[str, str]] = {
     "reconciler/bench/longlog.py": "which places of a log are looked at, from one seed",
     "reconciler/bench/story.py": "all dice of a story, from its seed",
     "reconciler/api.py": "hands `random.random` in",
-    "reconciler/bench/questions.py": "which disks and times to ask for, from a seed",
     "reconciler/chaos/world.py": "all dice of a run, from its seed",
     "reconciler/daemon.py": "the jitter of the resync",
 }
