@@ -112,7 +112,7 @@ def events() -> str:
     from statemachine.events import SCHEMA_VERSIONS  # noqa: PLC0415
     from statemachine.payloads import PAYLOADS  # noqa: PLC0415
 
-    classes = _classes("statemachine/payloads.py")
+    classes = _classes("statemachine/diskfacts.py") | _classes("statemachine/hostfacts.py")
     found = []
     for event_type, kind in PAYLOADS.items():
         version = SCHEMA_VERSIONS.get(event_type, 1)
@@ -124,11 +124,11 @@ def events() -> str:
 
 def types() -> str:
     """Describe the classes that the fields of events are made of."""
-    payload_classes = _classes("statemachine/payloads.py")
+    asker_classes = _classes("statemachine/asker.py")
     observed_classes = _classes("statemachine/observed.py")
     return "\n\n".join(
         f"### {node.name}\n\n{_fields(node)}"
-        for node in (payload_classes["Requester"], observed_classes["FileIdentity"])
+        for node in (asker_classes["Requester"], observed_classes["FileIdentity"])
     )
 
 

@@ -29,7 +29,8 @@ from statemachine.machine import Desired, State, Trigger
 from statemachine.names import DmUuid
 from statemachine.observed import DeviceNumber, DmDevice, FileIdentity, Loop
 from statemachine.projection import Record
-from statemachine.spec import DiskSpec, DriverChoice, parse
+from statemachine.spec import DiskSpec, DriverChoice
+from statemachine.specreader import parse
 from statemachine.units import CHUNK_SIZES, Bytes
 
 LOOP_MAJOR: Final = 7

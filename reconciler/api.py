@@ -43,7 +43,8 @@ from statemachine.events import Event
 from statemachine.machine import Desired, Trigger
 from statemachine.projection import Record
 from statemachine.reserve import RESERVE_BYTES
-from statemachine.spec import BUSY_TIMEOUT_S, DriverChoice, OnBusy, parse
+from statemachine.spec import BUSY_TIMEOUT_S, DriverChoice, OnBusy
+from statemachine.specreader import parse
 
 if TYPE_CHECKING:
     from reconciler.source import Sources

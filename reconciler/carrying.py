@@ -33,7 +33,8 @@ from statemachine.events import CORRELATION_BYTES, NewEvent
 from statemachine.machine import Desired, State, Trigger
 from statemachine.observed import FileIdentity
 from statemachine.projection import Record
-from statemachine.spec import DriverChoice, parse
+from statemachine.spec import DriverChoice
+from statemachine.specreader import parse
 from statemachine.units import Bytes
 
 DIGESTING: Final = "digest of the base"

@@ -19,7 +19,7 @@ import attrs
 
 from reconciler.kernel import safepath
 from reconciler.kernel.port import Kernel
-from statemachine import spec as spec_rules
+from statemachine import specreader
 from statemachine.errors import ActionError, SpecError
 from statemachine.observed import FileIdentity
 from statemachine.spec import DiskSpec
@@ -146,11 +146,11 @@ def _gather(documents: Iterable[tuple[str, object, Path]]) -> list[Sourced]:
     faults: list[str] = []
     found: list[Sourced] = []
     for source, document, folder in documents:
-        specs, wrong = spec_rules.read(document, source=source, folder=folder)
+        specs, wrong = specreader.read(document, source=source, folder=folder)
         found += [Sourced(source, spec) for spec in specs]
         faults += wrong
     try:
-        spec_rules.check_unique([(each.source, each.spec) for each in found])
+        specreader.check_unique([(each.source, each.spec) for each in found])
     except SpecError as error:
         faults += error.faults
     if faults:

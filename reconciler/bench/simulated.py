@@ -24,7 +24,7 @@ from reconciler.config import Settings
 from reconciler.kernel.sim import SimKernel
 from reconciler.outcome import is_there
 from reconciler.specs import Sourced
-from statemachine.spec import parse
+from statemachine.specreader import parse
 from statemachine.units import Bytes
 
 BASE: Final = Path("/srv/base.img")

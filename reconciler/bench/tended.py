@@ -34,7 +34,8 @@ from reconciler.watch.follow import LogFollower
 from statemachine.events import EventType
 from statemachine.machine import Trigger
 from statemachine.names import DmUuid
-from statemachine.spec import DriverChoice, parse
+from statemachine.spec import DriverChoice
+from statemachine.specreader import parse
 
 KEEPER: Final = "keeper"
 """A disk that stays: with it the base's loop does, as the other contestants' do."""

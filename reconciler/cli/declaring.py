@@ -17,13 +17,8 @@ from reconciler.specs import Sourced, read
 from statemachine.errors import RootBusy, SpecError
 from statemachine.machine import Desired, Trigger
 from statemachine.names import NAME_RULE
-from statemachine.spec import (
-    BUSY_TIMEOUT_S,
-    BUSY_TIMEOUT_S_MAX,
-    DriverChoice,
-    OnBusy,
-    parse,
-)
+from statemachine.spec import BUSY_TIMEOUT_S, DriverChoice, OnBusy
+from statemachine.specreader import BUSY_TIMEOUT_S_MAX, parse
 
 EXIT_ORDER = (4, 1, 5)
 """Of several disks that did not get there, which exit code tells most."""

@@ -17,7 +17,8 @@ from reconciler.resolve import Resolver
 from statemachine.errors import RefusedError
 from statemachine.machine import State, Trigger
 from statemachine.observed import SnapshotHealth, SnapshotStatus, SnapshotTable
-from statemachine.spec import DiskSpec, parse
+from statemachine.spec import DiskSpec
+from statemachine.specreader import parse
 from statemachine.units import CHUNK_SIZES, Bytes, Sectors
 from tests.unit import simdisk
 from tests.unit.builders import BASE, MIB, Stage

@@ -17,7 +17,8 @@ from reconciler.specs import Sourced, check_base
 from statemachine.errors import IdentityMismatch, PermanentError, SpecError
 from statemachine.names import disk_name
 from statemachine.observed import FileIdentity
-from statemachine.spec import DiskSpec, parse
+from statemachine.spec import DiskSpec
+from statemachine.specreader import parse
 from statemachine.units import Bytes
 
 kernel = LinuxKernel()

@@ -15,7 +15,8 @@ from statemachine.jail import Jail
 from statemachine.machine import Desired, State, Trigger
 from statemachine.observed import DeviceNumber, LinkKind, NodeObservation
 from statemachine.plight import Failure
-from statemachine.spec import DiskSpec, DriverChoice, parse
+from statemachine.spec import DiskSpec, DriverChoice
+from statemachine.specreader import parse
 from tests.unit.builders import JAIL, NODE, Stage
 
 ROOT = Path("/srv/jailer/sb-1/root")

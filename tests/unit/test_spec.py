@@ -12,15 +12,9 @@ from hypothesis import strategies as st
 
 from statemachine.errors import SpecError
 from statemachine.machine import Desired
-from statemachine.spec import (
-    DISKS_MAX,
-    DiskSpec,
-    DriverChoice,
-    OnBusy,
-    check_unique,
-    parse,
-)
+from statemachine.spec import DiskSpec, DriverChoice, OnBusy
 from statemachine.specfault import shown
+from statemachine.specreader import DISKS_MAX, check_unique, parse
 from statemachine.units import Bytes
 
 FOLDER = Path("/etc/byre")
