@@ -14,8 +14,8 @@ vm := "python -m tests.kernel.vm"
 default:
     @just --justfile "{{justfile()}}" --list --unsorted
 
-# All checks and all tests, cheap ones first, the VM last
-test: lint types imports test-host test-vm test-powercut coverage
+# All checks and all tests, cheap ones first
+test: lint types imports test-beside coverage
 
 # Style and formatting
 lint:
@@ -51,6 +51,22 @@ test-vm *ARGS:
 # A power cut under load, twice over, in VMs of its own
 test-powercut:
     python -m tests.torture.powercut --cuts 2 --seed 20261121
+
+# The tests in the VM and, beside them, those that need none; the latter are told after it
+test-beside:
+    #!/bin/bash
+    set -um # -m: each half is a process group of its own, and can be ended as a whole
+    told="{{justfile_directory()}}/.cache/beside.log"
+    mkdir -p "${told%/*}"
+    { just test-host && just test-powercut; } >"$told" 2>&1 </dev/null &
+    host=$!
+    just test-vm </dev/null &
+    vm=$!
+    trap 'kill -- "-$host" "-$vm" 2>/dev/null; wait; cat "$told"; exit 1' INT TERM HUP
+    wait "$vm" || failed='test-vm'
+    wait "$host" || failed="${failed:+$failed and }test-host or test-powercut"
+    cat "$told"
+    [ -z "${failed:-}" ] || { echo "failed: $failed" >&2; exit 1; }
 
 # Kills, then power cuts, for as long as it takes (half an hour and more):  just torture SEED
 torture SEED="1" KILLS="100" CUTS="20":

@@ -11,6 +11,7 @@ itself. May be imported by cli.
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import importlib.metadata
 import random
@@ -130,6 +131,10 @@ class Daemon:
             self.run()
         finally:
             done.set()
+            assert thread.ident is not None, "it was started"
+            with contextlib.suppress(ProcessLookupError):
+                # It sleeps in the kernel; any signal of its own wakes it.
+                signal.pthread_kill(thread.ident, signal.SIGHUP)
             thread.join()
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
@@ -149,10 +154,10 @@ class Daemon:
         self._chores.add(Chore.RESYNC)
 
     def _take_signals(self, done: threading.Event) -> None:
-        while not done.is_set():
-            got = signal.sigtimedwait(_SIGNALS, 0.5)
-            if got is None:
-                continue
+        while True:
+            got = signal.sigwaitinfo(_SIGNALS)
+            if done.is_set():
+                return
             if got.si_signo == signal.SIGHUP:
                 self._log.info("reloading")
                 self.reload()
