@@ -276,8 +276,11 @@ class Byre:
             RootBusy: another reconciler has this root.
             LogDamaged: nothing was changed.
         """
-        with self.lock:
+        self.lock.take_over(self.clock, stays=False)
+        try:
             history.prove(self.log)
             reconciler = self.reconciler()
             names = list(self.log.names_in_use())
             return Waiting(self, names, timeout_s).work(reconciler)
+        finally:
+            self.lock.release()

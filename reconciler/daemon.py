@@ -106,7 +106,7 @@ class Daemon:
                 are as they were.
         """
         byre = self._byre
-        byre.lock.acquire()
+        byre.lock.take_over(byre.clock, stays=True)
         try:
             history.prove(byre.log)
             reconciler = byre.reconciler(is_watched=True)

@@ -2,21 +2,32 @@
 
 The kernel gives the lock back when its holder ends, however it ends, so there is nothing to clean
 up after a crash. The file says who holds it, for people; the lock decides.
+
+A command that waits holds it too, when nobody else works for it, and gives way to a reconciler
+that comes to stay: who wants the lock says so by a lock on a second file, `<lock>.next`.
 May be imported by daemon, the API and cli.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
+from reconciler.clock import Clock
 from statemachine import lockholders
 from statemachine.errors import LogUnavailable, RootBusy
+
+PATIENCE_S: Final = 10.0
+"""How long a reconciler waits for a command to give way: a transition in flight is ended first."""
+_LOOK_S: Final = 0.02
+_STAYS: Final = "stays"
 
 
 class RootLock:
@@ -37,39 +48,94 @@ class RootLock:
             RootBusy: another reconciler has it; its pid and command are named.
             LogUnavailable: the file cannot be made: read-only, full, or no privilege.
         """
-        pid = self._busy_by()
-        if pid is not None:
-            holder = self.holder() or f"pid {pid}"
-            msg = f"another reconciler is at work on {self._path.parent}: {holder}"
-            raise RootBusy(msg, hint="stop it first, or choose another --root")
+        holder = self._held_by()
+        if holder is not None:
+            raise self._busy(holder)
+
+    def take_over(self, clock: Clock, *, stays: bool, patience_s: float = PATIENCE_S) -> None:
+        """Take the lock, from a command that waits as soon as it has given way.
+
+        Args:
+            clock: for the waiting.
+            stays: whether it is kept until somebody ends us; then nobody else waits for it.
+            patience_s: how long to wait, in seconds.
+
+        Raises:
+            RootBusy: another reconciler has it and stays, or nobody gave way in time.
+            LogUnavailable: as `acquire`.
+        """
+        give_up_s = clock.monotonic_s() + patience_s
+        with self._wish():
+            while (holder := self._held_by(stays=stays)) is not None:
+                if _STAYS in holder or clock.monotonic_s() >= give_up_s:
+                    raise self._busy(holder)
+                clock.sleep_s(_LOOK_S)
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether a reconciler waits for whoever has the lock to give way."""
+        try:
+            descriptor = os.open(self._next, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError:
+            return False  # nobody ever wanted it
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
 
     def try_acquire(self) -> bool:
-        """Take the lock if nobody has it, this very object neither; True when it is ours now.
+        """Take the lock if nobody has it or wants it more; True when it is ours now.
 
         Quick: it is asked again and again, and to name the holder takes a look at all locks.
 
         Raises:
             LogUnavailable: as `acquire`.
         """
-        return self._busy_by() is None
+        return not self.is_wanted and self._held_by() is None
 
-    def _busy_by(self) -> str | None:
-        """Take the lock; returns None, or the pid that its holder has written down."""
+    @property
+    def _next(self) -> Path:
+        return self._path.with_name(f"{self._path.name}.next")
+
+    @contextlib.contextmanager
+    def _wish(self) -> Iterator[None]:
+        """Say that the lock is wanted; when somebody says so already, that does for both."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        try:
+            descriptor = os.open(self._next, flags, 0o600)
+        except OSError as error:
+            raise _unavailable(self._next, error) from error
+        try:
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _busy(self, holder: str) -> RootBusy:
+        named = self.holder() or f"pid {holder.split(maxsplit=1)[0]}"
+        msg = f"another reconciler is at work on {self._path.parent}: {named}"
+        return RootBusy(msg, hint="stop it first, or choose another --root")
+
+    def _held_by(self, *, stays: bool = False) -> str | None:
+        """Take the lock; returns None, or what its holder has written down: its pid first."""
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         try:
             descriptor = os.open(self._path, flags, 0o600)
         except OSError as error:
-            msg = f"{self._path}: {error.strerror}"
-            raise LogUnavailable(msg, hint="choose another state root with --root") from error
+            raise _unavailable(self._path, error) from error
         try:
             _refuse_another_file(descriptor)
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+            os.pwrite(descriptor, f"{os.getpid()}{f' {_STAYS}' if stays else ''}\n".encode(), 0)
         except BlockingIOError:
-            pid = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
+            holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
             os.close(descriptor)
-            return pid
+            return holder or "unknown"
         except OSError as error:
             os.close(descriptor)
             raise LogUnavailable(f"{self._path}: {error.strerror}") from error
@@ -102,6 +168,11 @@ class RootLock:
         traceback: TracebackType | None,
     ) -> None:
         self.release()
+
+
+def _unavailable(path: Path, error: OSError) -> LogUnavailable:
+    msg = f"{path}: {error.strerror}"
+    return LogUnavailable(msg, hint="choose another state root with --root")
 
 
 def _refuse_another_file(descriptor: int) -> None:

@@ -74,7 +74,7 @@ class Waiting:
 
     def work(self, reconciler: Reconciler) -> list[Waited]:
         """Look at all of them, whether they seem to be there or not; the lock is held."""
-        self._drive(reconciler, self._names)
+        self._drive(reconciler, self._names, gives_way=False)
         return [self._answer(self._byre.get(name)) for name in self._names]
 
     def _left_s(self) -> float:
@@ -104,19 +104,19 @@ class Waiting:
         ]
 
     def _work(self) -> bool:
-        """Do the work, to the end, if nobody else does; False if somebody else holds the root."""
+        """Do the work, to the end, if nobody else does; False if somebody else does the rest."""
         byre = self._byre
         if not byre.lock.try_acquire():
             return False
         try:
-            self._drive(byre.reconciler(), self._names)
+            return self._drive(byre.reconciler(), self._names, gives_way=True)
         finally:
             byre.lock.release()
-        return True
 
-    def _drive(self, reconciler: Reconciler, names: list[str]) -> None:
+    def _drive(self, reconciler: Reconciler, names: list[str], *, gives_way: bool) -> bool:
+        """Work on disks until no more can be done; False if somebody else is to go on with it."""
         if not names:
-            return
+            return True
         byre, self._unseen_yet = self._byre, set(names)
         queue: WorkQueue[str] = WorkQueue(byre.clock)
         workers = Workers(
@@ -130,6 +130,9 @@ class Waiting:
         workers.start()
         try:
             while (left_s := self._left_s()) > 0 and self._is_due():
+                if gives_way and byre.lock.is_wanted:
+                    self._unseen_yet = set()
+                    return False
                 queue.wait_idle(min(left_s, FOLLOW_S))
                 byre.clock.sleep_s(min(left_s, IDLE_S))
                 if workers.damage is not None:
@@ -137,6 +140,7 @@ class Waiting:
         finally:
             queue.shut_down(drain=False)
             workers.join()
+        return True
 
     def _note_look(self, name: str, how: Settled) -> None:
         if how.was_seen:

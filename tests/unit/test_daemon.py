@@ -15,6 +15,7 @@ from reconciler.api import Byre
 from reconciler.config import Settings
 from reconciler.daemon import Daemon
 from reconciler.kernel.sim import SimKernel
+from reconciler.outcome import Waited
 from reconciler.watch.hint import Hint, HintKind, Wake
 from statemachine.errors import RootBusy
 from statemachine.machine import State, Trigger
@@ -43,6 +44,13 @@ class Eyes:
         self.wake(Hint(source=self.name, kind=kind, name=name))
 
 
+def until(question: Callable[[], bool]) -> None:
+    give_up_s = time.monotonic() + GIVE_UP_S
+    while not question():
+        assert time.monotonic() < give_up_s, "it did not happen"
+        time.sleep(0.005)
+
+
 class Running:
     """A daemon in a thread of its own, and a second opener of the same root that speaks to it."""
 
@@ -69,10 +77,7 @@ class Running:
         return not self._thread.is_alive()
 
     def until(self, question: Callable[[], bool]) -> None:
-        give_up_s = time.monotonic() + GIVE_UP_S
-        while not question():
-            assert time.monotonic() < give_up_s, "it did not happen"
-            time.sleep(0.005)
+        until(question)
 
     def until_state(self, state: State, name: str = "sb-1") -> None:
         def is_there() -> bool:
@@ -231,3 +236,33 @@ def test_a_small_cow_is_grown_without_any_hint(running: Running) -> None:
     for chunk in range(20):
         running.kernel.write(device, chunk * 4096, b"y" * 4096)
     running.until(lambda: "cow.grown" in [event.type for event in running.asking.history("sb-1")])
+
+
+def test_a_waiting_command_gives_way_to_a_reconciler_and_gets_its_answer(folder: Path) -> None:
+    kernel = SimKernel()
+    kernel.make_file(BASE, MIB)
+    with (
+        Byre(folder / "root", kernel=kernel) as asking,
+        Byre(folder / "root", kernel=kernel) as staying,
+    ):
+        asking.ensure("sb-1", base=BASE)
+        asking.wait(["sb-1"], timeout_s=GIVE_UP_S)
+        held = kernel.open("/dev/mapper/byre-sb-1")
+        asking.command(["sb-1"], Trigger.PAUSE)
+        answers: list[Waited] = []
+        waiting = threading.Thread(
+            target=lambda: answers.extend(asking.wait(["sb-1"], timeout_s=6 * GIVE_UP_S))
+        )
+        waiting.start()
+        until(lambda: asking.lock.is_held)
+        daemon = Daemon(staying)
+        working = threading.Thread(target=daemon.run)
+        working.start()
+        until(lambda: staying.lock.is_held)
+        assert waiting.is_alive()
+        held.close()
+        daemon.resync()
+        waiting.join(6 * GIVE_UP_S)
+        daemon.stop("SIGTERM")
+        working.join(GIVE_UP_S)
+    assert [(waited.exit_code, waited.record.state) for waited in answers] == [(0, State.PAUSED)]
