@@ -159,6 +159,12 @@ class Byre:
         """Declare what `pause`, `restore` or `remove` ask for; see `Declarer.command`."""
         return self._declarer(reason, on_behalf_of).command(names, trigger)
 
+    def hand_over(
+        self, new: str, old: str, *, reason: str = "", on_behalf_of: str = ""
+    ) -> list[Declared]:
+        """Declare that a disk's link is another's from now on; see `Declarer.hand_over`."""
+        return self._declarer(reason, on_behalf_of).hand_over(new, old)
+
     def retry(
         self, names: Sequence[str], *, reason: str = "", on_behalf_of: str = ""
     ) -> list[Declared]:

@@ -14,10 +14,11 @@ from typing import Final
 
 import attrs
 
-from reconciler import busy, linkroots, specs
+from reconciler import busy, linkroots, specs, takeover
 from reconciler.kernel.port import Kernel
 from reconciler.requester import checked_claim
 from reconciler.specs import Sourced
+from reconciler.takeover import Takeover
 from statemachine import payloads
 from statemachine.errors import (
     IllegalTransition,
@@ -43,6 +44,7 @@ WANTS: Final[dict[Trigger, Desired]] = {
     Trigger.REMOVE: Desired.REMOVED,
 }
 """What the commands of these names declare."""
+Moves = Sequence[Takeover]
 _CALLED: Final = {"link": "link", "jail": "node"}
 """What is at each of a spec's places."""
 
@@ -128,6 +130,32 @@ class Declarer:
         """Record a person's word that failing, stalled or faulted disks are to be tried again."""
         return self._decided(lambda: [self._retried(name) for name in dict.fromkeys(names)])
 
+    def hand_over(self, new: str, old: str) -> list[Declared]:
+        """Declare that a disk's link belongs to another disk from now on.
+
+        Args:
+            new: the disk that gets it; idempotent.
+            old: the disk that has it.
+
+        Raises:
+            NoSuchDisk: one of them was never declared.
+            UsageError, RefusedError: see `takeover.by_command`.
+        """
+
+        def decide() -> list[tuple[str, NewEvent | None]]:
+            winner, loser = self._known(new), self._known(old)
+            found = takeover.by_command(winner, loser)
+            if found is None:
+                return [(old, None), (new, None)]
+            without = attrs.evolve(loser.wanted, link=None)
+            with_it = attrs.evolve(winner.wanted, link=found.link)
+            return [
+                (old, self._event(loser, without, why="link", moves=[found])),
+                (new, self._event(winner, with_it, why="link", moves=[found])),
+            ]
+
+        return self._decided(decide)
+
     def _decided(self, decide: Callable[[], list[tuple[str, NewEvent | None]]]) -> list[Declared]:
         for attempt in range(CONFLICTS_MAX):
             answers = decide()
@@ -147,17 +175,36 @@ class Declarer:
     def _plan(self, wanted: Sequence[Sourced], *, prune: bool) -> list[tuple[str, NewEvent | None]]:
         answers: list[tuple[str, NewEvent | None]] = []
         faults = [fault for each in wanted for fault in self._place_faults(each)]
+        moves = self._moves(wanted, prune=prune)
         for each in wanted:
             try:
-                answers.append((each.spec.name, self._declaration(each)))
+                answers.append((each.spec.name, self._declaration(each, moves)))
             except SpecError as error:
                 faults += error.faults
         if faults:
             raise SpecError(faults)
-        self._refuse_taken_places(wanted)
+        self._refuse_taken_places(wanted, prune=prune)
         if prune:
-            answers += self._pruned({each.spec.name for each in wanted})
+            answers += self._pruned({each.spec.name for each in wanted}, moves)
         return answers
+
+    def _moves(self, wanted: Sequence[Sourced], *, prune: bool) -> list[Takeover]:
+        """Find the links that go from one disk to another; all records are read only for a new one.
+
+        Raises:
+            RefusedError: one that cannot go just now.
+        """
+        asked = {each.spec.name: each.spec.link for each in wanted if each.spec.link is not None}
+        records = {name: self._log.record(name) for name in asked}
+        before = {
+            name: record.wanted.link
+            for name, record in records.items()
+            if record is not None and record.state is not State.REMOVED
+        }
+        if all(before.get(name) == link for name, link in asked.items()):
+            return []
+        specs_of_set = [each.spec for each in wanted]
+        return takeover.in_set(specs_of_set, self._log.in_use(), before, prune=prune)
 
     def _place_faults(self, each: Sourced) -> list[str]:
         """Name a link, or a node in a jail, that is not below one of the allowed folders."""
@@ -174,12 +221,13 @@ class Declarer:
         )
         return [str(fault) for fault in faults]
 
-    def _refuse_taken_places(self, wanted: Sequence[Sourced]) -> None:
+    def _refuse_taken_places(self, wanted: Sequence[Sourced], *, prune: bool) -> None:
         """Refuse a link or node that a disk outside of this set has, or is about to have."""
-        places = {place: each.spec.name for each in wanted for _, place in each.spec.places}
+        claiming = [each.spec for each in wanted if takeover.claims(each.spec)]
+        places = {place: spec.name for spec in claiming for _, place in spec.places}
         names = {each.spec.name for each in wanted}
         for record in self._log.in_use() if places else []:
-            if record.name in names or record.desired is not Desired.LIVE:
+            if prune or record.name in names or record.desired is not Desired.LIVE:
                 continue
             for field, place in record.wanted.places:
                 if place not in places:
@@ -188,13 +236,18 @@ class Declarer:
                 hint = f"pause or remove that disk first, or choose another {_CALLED[field]}"
                 raise RefusedError(msg, hint=hint)
 
-    def _declaration(self, each: Sourced) -> NewEvent | None:
+    def _declaration(self, each: Sourced, moves: Moves) -> NewEvent | None:
         spec, record = each.spec, self._log.record(each.spec.name)
+        is_named = any(spec.name in (move.winner, move.loser.name) for move in moves)
         if record is None or record.state is State.REMOVED:
             if spec.state is Desired.REMOVED:
                 return None
-            return self._first(each, record)
-        if spec.to_data() == record.spec:
+            return self._first(each, record, moves)
+        if not takeover.claims(spec):
+            spec = attrs.evolve(
+                spec, link=None if takeover.gives(moves, spec.name) else record.wanted.link
+            )
+        if spec.to_data() == record.spec and not is_named:
             # Said again after an older log was put back, the same wish is a new one.
             return self._event(record, spec, why="declared") if record.held else None
         self._refuse_new_ground(spec, record)
@@ -204,9 +257,9 @@ class Declarer:
         if state is not State.REMOVED and path(state, spec.state) is None:
             way_in = next(iter(sources(Trigger.ATTACH)))
             raise IllegalTransition(spec.name, state, f"make {spec.state}", [way_in])
-        return self._event(record, spec, why="declared")
+        return self._event(record, spec, why="declared", moves=moves)
 
-    def _first(self, each: Sourced, record: Record | None) -> NewEvent:
+    def _first(self, each: Sourced, record: Record | None, moves: Moves) -> NewEvent:
         base = specs.check_base(each.source, each.spec, self._kernel)
         payload = DiskDeclared(
             id=record.id if record else secrets.token_hex(16),
@@ -216,6 +269,7 @@ class Declarer:
             by=self._by,
             on_behalf_of=self._claim,
         )
+        payload = takeover.told(payload, moves, each.spec.name)
         generation = record.generation + 1 if record else 1
         return self._new(each.spec.name, payload, record, generation)
 
@@ -244,21 +298,18 @@ class Declarer:
         same_boot = record.base_boot_id == self._log.boot_id
         return found is not None and record.base.same_content(found, same_boot=same_boot)
 
-    def _pruned(self, names: set[str]) -> list[tuple[str, NewEvent | None]]:
+    def _pruned(self, names: set[str], moves: Moves) -> list[tuple[str, NewEvent | None]]:
         gone = [
             record
             for record in self._log.in_use()
             if record.name not in names and record.desired is not Desired.REMOVED
         ]
-        return [
-            (
-                record.name,
-                self._event(
-                    record, attrs.evolve(record.wanted, state=Desired.REMOVED), why="pruned"
-                ),
-            )
-            for record in gone
-        ]
+        return [(record.name, self._pruning(record, moves)) for record in gone]
+
+    def _pruning(self, record: Record, moves: Moves) -> NewEvent:
+        link = None if takeover.gives(moves, record.name) else record.wanted.link
+        spec = attrs.evolve(record.wanted, state=Desired.REMOVED, link=link)
+        return self._event(record, spec, why="pruned", moves=moves)
 
     # --- commands ----------------------------------------------------------------------------
 
@@ -299,13 +350,14 @@ class Declarer:
 
     # --- events ------------------------------------------------------------------------------
 
-    def _event(self, record: Record, spec: DiskSpec, *, why: str) -> NewEvent:
+    def _event(self, record: Record, spec: DiskSpec, *, why: str, moves: Moves = ()) -> NewEvent:
         payload = DiskDeclared(
             **payloads.again(record.spec, spec.to_data()),
             by=self._by,
             why=why,
             on_behalf_of=self._claim,
         )
+        payload = takeover.told(payload, moves, record.name)
         return self._new(record.name, payload, record, record.generation)
 
     def _new(self, name: str, payload: object, record: Record | None, generation: int) -> NewEvent:

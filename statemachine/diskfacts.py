@@ -38,8 +38,14 @@ class DiskDeclared:
     """The pin: which base, and which content, this generation is built on."""
     by: Requester | None = None
     why: str = "declared"
-    """"declared", "command" (pause, restore, remove), "pruned", "adopted" or "imported"."""
+    """"declared", "command" (pause, restore, remove), "pruned", "adopted", "imported" or "link"."""
     on_behalf_of: str = ""
+    link_from: str = ""
+    """The disk that this one takes its link over from; told of both in one transaction."""
+    link_taken: str = ""
+    """Where that link leads until this disk is live; "" if there was none in its place."""
+    link_to: str = ""
+    """The disk that takes this one's link over."""
 
     def spec_after(self, before: dict[str, str]) -> dict[str, str]:
         """Return the whole spec, when this follows on one."""

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import attrs
 
-from statemachine import payloads
+from statemachine import handover, payloads
 from statemachine.errors import ForeignDevice
 from statemachine.events import Event
 from statemachine.jail import path_in
@@ -69,6 +69,10 @@ class Record:
     link_target: str = ""
     links_begun: tuple[str, ...] = ()
     """Links that an attempt set out to make, since the last transition that was completed."""
+    link_from: str = ""
+    """The disk that the wanted link was taken over from."""
+    link_taken: str = ""
+    """Where that link leads until it leads here."""
     jail_node: str = ""
     jail_number: str = ""
     nodes_begun: tuple[str, ...] = ()
@@ -194,6 +198,8 @@ def _declared(record: Record | None, event: Event, payload: payloads.DiskDeclare
             created_at=event.at,
             updated_at=event.at,
             declared_seq=event.seq,
+            link_from=payload.link_from,
+            link_taken=payload.link_taken,
         )
     changes = {
         "version": event.version,
@@ -206,7 +212,7 @@ def _declared(record: Record | None, event: Event, payload: payloads.DiskDeclare
         "failure": None,
         "held": None,
     }
-    return _changed(record, changes)
+    return _changed(record, changes | handover.told(record, payload))
 
 
 def _started(record: Record, event: Event, payload: payloads.TransitionStarted) -> Changes:
@@ -243,6 +249,7 @@ def _completed(record: Record, event: Event, payload: payloads.TransitionComplet
         # To attach a disk touches no link: what an earlier try began may still be there.
         "links_begun": record.links_begun if payload.trigger is Trigger.ATTACH else (),
         "nodes_begun": record.nodes_begun if payload.trigger is Trigger.ATTACH else (),
+        "link_taken": handover.taken_after(record, payload),
         "in_flight": None,
         "failure": None,
     }

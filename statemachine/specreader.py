@@ -83,7 +83,7 @@ def check_unique(specs: Sequence[tuple[str, DiskSpec]]) -> None:
             allowed = f"each name once; it stands in {first[spec.name]} already"
             faults.append(_fault(source, f"disk {spec.name!r}", "name", spec.name, allowed))
         first.setdefault(spec.name, source)
-        for field, path in spec.places:
+        for field, path in spec.places if spec.state is not Desired.REMOVED else ():
             if taken.setdefault(path, spec.name) != spec.name:
                 allowed = f"each {field} once; disk {taken[path]!r} has it already"
                 faults.append(_fault(source, f"disk {spec.name!r}", field, str(path), allowed))

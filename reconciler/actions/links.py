@@ -179,6 +179,8 @@ class MakeLink:
     """The text of the symlink; "" for the loop device that an earlier action attached."""
     ours: tuple[str, ...]
     """Texts that a symlink of ours may have here, and that may be replaced."""
+    taken: str = ""
+    """Where it leads that is taken over from another disk, and leads again after an undo."""
 
     def do(self, scene: Scene) -> bool:
         """Make or retarget it, atomically; refuse whatever is not ours."""
@@ -187,6 +189,7 @@ class MakeLink:
         found = scene.kernel.read_link(self.path)
         _refuse_occupied(self.path, found, (*self.ours, target))
         before = found.target if found.kind is LinkKind.SYMLINK else None
+        scene.link_before = before or ""
         try:
             return scene.kernel.put_link(self.path, target, replaces=before)
         except ActionError:
@@ -208,8 +211,12 @@ class MakeLink:
         return scene.cow_loop.path
 
     def undo(self, scene: Scene) -> None:
-        """Remove it."""
-        scene.kernel.drop_link(self.path, self._target(scene))
+        """Remove it; one that was taken over leads back, if there is still something there."""
+        was_taken = bool(self.taken) and scene.link_before == self.taken
+        if was_taken and scene.kernel.identify(Path(self.taken), follow=True) is not None:
+            scene.kernel.put_link(self.path, self.taken, replaces=self._target(scene))
+        else:
+            scene.kernel.drop_link(self.path, self._target(scene))
 
     def __str__(self) -> str:
         return f"link {self.path} to {self.target or 'the loop device'}"

@@ -40,6 +40,8 @@ class Scene:
     """Whether this very transition made the dm device."""
     device: DeviceNumber | None = None
     device_path: str = ""
+    link_before: str = ""
+    """Where the link led before it was made to lead to this disk."""
 
 
 class Action(Protocol):

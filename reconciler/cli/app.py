@@ -33,6 +33,7 @@ _COMMANDS: Final[dict[str, str]] = {
     "restore": "declaring",
     "remove": "declaring",
     "retry": "declaring",
+    "link": "linking",
     "get": "getting",
     "history": "telling",
     "timeline": "timelining",

@@ -50,9 +50,9 @@ def apply_command(
 ) -> int:
     """Declare every disk of a file, a folder or standard input; all of them or none."""
     wanted = read(where)
-    with _open(ctx) as byre:
+    with opened(ctx) as byre:
         declared = byre.apply(wanted, prune=prune, reason=reason, on_behalf_of=on_behalf_of)
-        return _finish(byre, declared, wait=wait, timeout_s=timeout_s, output=output)
+        return finish(byre, declared, wait=wait, timeout_s=timeout_s, output=output)
 
 
 @click.command(
@@ -65,6 +65,11 @@ def apply_command(
 @click.argument("name")
 @click.option("--base", required=True, metavar="IMG", help="The base image, a raw file.")
 @click.option("--link", metavar="PATH", help="A stable path that always leads to the device.")
+@click.option(
+    "--jail",
+    metavar="ROOT:NODE:UID:GID",
+    help="A device node inside a jail: its folder, the path in it, whose it is.",
+)
 @click.option(
     "--desired",
     type=click.Choice([each.value for each in Desired if each is not Desired.REMOVED]),
@@ -119,6 +124,7 @@ def create_command(
     name: str,
     base: str,
     link: str | None,
+    jail: str | None,
     desired: str,
     driver: str,
     cow_size: str | None,
@@ -139,11 +145,13 @@ def create_command(
     table["direct_io"] = direct_io
     given = {"link": link, "cow_size": cow_size, "cow_max": cow_max, "chunk_size": chunk_size}
     table |= {field: value for field, value in given.items() if value is not None}
+    if jail is not None:
+        table["jail"] = options.jail_table(jail)
     [spec] = parse({"disk": [table]}, source="create", folder=Path.cwd())
-    with _open(ctx) as byre:
+    with opened(ctx) as byre:
         wanted = [Sourced("create", spec)]
         declared = byre.apply(wanted, reason=reason, on_behalf_of=on_behalf_of)
-        return _finish(byre, declared, wait=wait, timeout_s=timeout_s, output=output)
+        return finish(byre, declared, wait=wait, timeout_s=timeout_s, output=output)
 
 
 def _commanding(trigger: Trigger, text: str, example: str) -> click.Command:
@@ -164,11 +172,11 @@ def _commanding(trigger: Trigger, text: str, example: str) -> click.Command:
         on_behalf_of: str,
         output: str,
     ) -> int:
-        with _open(ctx) as byre:
+        with opened(ctx) as byre:
             declared = byre.command(
                 _unique(names), trigger, reason=reason, on_behalf_of=on_behalf_of
             )
-            return _finish(byre, declared, wait=wait, timeout_s=timeout_s, output=output)
+            return finish(byre, declared, wait=wait, timeout_s=timeout_s, output=output)
 
     return command
 
@@ -208,12 +216,13 @@ def retry_command(
     output: str,
 ) -> int:
     """Try failing, stalled or faulted disks again, now."""
-    with _open(ctx) as byre:
+    with opened(ctx) as byre:
         declared = byre.retry(_unique(names), reason=reason, on_behalf_of=on_behalf_of)
-        return _finish(byre, declared, wait=wait, timeout_s=timeout_s, output=output)
+        return finish(byre, declared, wait=wait, timeout_s=timeout_s, output=output)
 
 
-def _open(ctx: Context) -> Byre:
+def opened(ctx: Context) -> Byre:
+    """Open the root that a command is about."""
     return Byre(ctx.root.path, settings=ctx.settings)
 
 
@@ -224,7 +233,7 @@ def _unique(names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _finish(
+def finish(
     byre: Byre, declared: Sequence[Declared], *, wait: bool, timeout_s: float, output: str
 ) -> int:
     """Wait if asked to, answer, and return the exit code."""

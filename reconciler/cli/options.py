@@ -15,7 +15,7 @@ import click
 
 from reconciler.config import Root
 from reconciler.requester import checked_claim
-from statemachine.errors import ByreError
+from statemachine.errors import ByreError, UsageError
 from statemachine.machine import Trigger
 from statemachine.questions import OUTCOMES, Question
 
@@ -205,6 +205,21 @@ def complete_names(ctx: click.Context, param: click.Parameter, incomplete: str) 
     except ByreError:
         return []
     return [name for name in found if name.startswith(incomplete)]
+
+
+def jail_table(text: str) -> dict[str, object]:
+    """Return ROOT:NODE:UID:GID as the table of a spec; the folder's name may have colons itself.
+
+    Raises:
+        UsageError: there are not four parts, or the last two are no whole numbers.
+    """
+    fields = ("root", "node", "uid", "gid")
+    parts = text.rsplit(":", len(fields) - 1)
+    if len(parts) != len(fields) or not all(number.isdecimal() for number in parts[2:]):
+        msg = f"--jail: found {text!r:.200}; allowed: ROOT:NODE:UID:GID, with two whole numbers"
+        raise UsageError(msg)
+    root, node, uid, gid = parts
+    return {"root": root, "node": node, "uid": int(uid), "gid": int(gid)}
 
 
 def epilog(*examples: str) -> str:

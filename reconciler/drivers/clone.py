@@ -148,7 +148,8 @@ def _targets(record: Record, observed: ObservedDisk) -> tuple[str, ...]:
     any; only where an attempt set out to make one, which then found the place free, may a link
     that the record does not know be taken for ours.
     """
-    known = tuple(text for text in (record.link_target, record.device, record.cow_path) if text)
+    texts = (record.link_target, record.link_taken, record.device, record.cow_path)
+    known = tuple(text for text in texts if text)
     begun = [link for _, link in observed.other_links]
     if observed.link is not None and str(record.wanted.link) in record.links_begun:
         begun.append(observed.link)

@@ -65,6 +65,11 @@ def _node_path(device_name: str) -> Path:
     return Path("/dev/mapper") / device_name
 
 
+def link_texts(record: Record) -> tuple[str, ...]:
+    """Return the texts that a link of ours may have: its own, and another disk's until it is."""
+    return tuple(text for text in (str(node_path(record)), record.link_taken) if text)
+
+
 def _is_ours(record: Record, observed: ObservedDisk) -> bool:
     return observed.dm is not None and observed.dm.uuid == uuid_of(record)
 
@@ -171,7 +176,7 @@ def _live_defects(record: Record, observed: ObservedDisk) -> tuple[str, ...]:
         found.append(f"{dm.node} is {'missing' if there.kind is LinkKind.MISSING else 'another'}")
     node = str(node_path(record))
     found += directio.defects(record, observed)
-    found += link_defects(record, observed, node, (node,))
+    found += link_defects(record, observed, node, link_texts(record))
     return (*found, *jailing.defects(record, observed, str(dm.device)))
 
 
@@ -219,5 +224,5 @@ def _leftovers(record: Record, observed: ObservedDisk, shape: Shape) -> tuple[st
     on_loop = shape is Shape.ATTACHED and record.state is not State.ATTACHED
     if on_loop and observed.cow_loop is not None:
         found.append(f"loop {observed.cow_loop.path}")
-    found += left_links(record, observed, (str(node_path(record)),))
+    found += left_links(record, observed, link_texts(record))
     return (*found, *jailing.left_nodes(record, observed))

@@ -34,7 +34,7 @@ from reconciler.actions.links import CheckName, DropNode, MakeNode
 from reconciler.bases import BaseLoops
 from reconciler.drivers import directio, dm_appraisal, jailing, linking
 from reconciler.drivers.cow_room import first_size
-from reconciler.drivers.dm_appraisal import node_path, uuid_of
+from reconciler.drivers.dm_appraisal import link_texts, node_path, uuid_of
 from reconciler.drivers.port import Appraisal, Ground
 from reconciler.kernel.port import Capabilities, CowHeader, Kernel
 from statemachine.machine import LIVE, State, Trigger
@@ -103,7 +103,7 @@ class DmSnapshot:
         cow = Path(record.cow_path) if record.cow_path else self.cow_path(record, ground)
         if trigger is Trigger.ATTACH:
             name = CheckName(record.device_name, uuid_of(record))
-            look = (name, *linking.check_link(record, (str(node_path(record)),)))
+            look = (name, *linking.check_link(record, link_texts(record)))
             look = (*look, *jailing.check(record, has_device=True))
             return (*look, *self._attach(record, observed, ground, cow))
         if trigger is Trigger.REPAIR:
@@ -159,7 +159,7 @@ class DmSnapshot:
             *([SyncCow(cow)] if is_first else []),
             ResumeDm(record.device_name, uuid),
             MakeNode(node),
-            *linking.make_link(record, observed, str(node), (str(node),)),
+            *linking.make_link(record, observed, str(node), link_texts(record)),
             *jailing.make(record, observed),
             # Last, as it cannot be taken back: an undo must leave an attached disk its loop.
             HandOverCow(cow),
@@ -168,7 +168,7 @@ class DmSnapshot:
     def _take_down(self, record: Record, observed: ObservedDisk, cow: Path) -> list[Action]:
         node = node_path(record)
         return [
-            *linking.drop_link(record, observed, (str(node),)),
+            *linking.drop_link(record, observed, link_texts(record)),
             *jailing.drop(record, observed),
             RemoveDm(record.device_name, uuid_of(record)),
             DropNode(node),
@@ -190,12 +190,12 @@ class DmSnapshot:
                 *directio.set_as_wanted(record, observed, cow),
                 HandOverCow(cow),
                 MakeNode(node),
-                *linking.make_link(record, observed, str(node), (str(node),)),
+                *linking.make_link(record, observed, str(node), link_texts(record)),
                 *jailing.make(record, observed),
             ]
         if record.state is State.ATTACHED:
             return [
-                *linking.drop_link(record, observed, (str(node),)),
+                *linking.drop_link(record, observed, link_texts(record)),
                 *jailing.drop(record, observed),
                 RemoveDm(record.device_name, uuid),
                 DropNode(node),
