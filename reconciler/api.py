@@ -216,7 +216,8 @@ class Byre:
         """Return a reconciler for this root, ready to work; the lock must be held.
 
         Args:
-            is_watched: whether watchers wake it; without them what blocks is looked at more often.
+            is_watched: whether watchers wake it, and it is run for good; else what blocks is looked
+                at more often, and what was done at once.
         """
         assert self.lock.is_held, "only the holder of the root's lock may reconcile"
         settings = self.settings
@@ -229,6 +230,7 @@ class Byre:
             settings=settings,
             clock=self.clock,
             random=random.random,
+            is_watched=is_watched,
         )
         reconciler.begin()
         return reconciler

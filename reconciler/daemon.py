@@ -23,7 +23,7 @@ from typing import Final
 
 import structlog
 
-from reconciler import orphans, specs, survey
+from reconciler import hostnotes, orphans, specs, survey
 from reconciler.api import Byre
 from reconciler.guard import Guard
 from reconciler.index import Index
@@ -110,9 +110,9 @@ class Daemon:
         try:
             history.prove(byre.log)
             reconciler = byre.reconciler(is_watched=True)
-            reconciler.started(version=importlib.metadata.version("byre"))
+            hostnotes.started(byre.log, version=importlib.metadata.version("byre"))
             self._work(reconciler)
-            reconciler.stopped(why=self._why)
+            hostnotes.stopped(byre.log, why=self._why)
             byre.log.checkpoint(after_events=TAIL_EVENTS)
         finally:
             byre.lock.release()
@@ -388,7 +388,7 @@ class Daemon:
         else:
             self._waits[name] = how.why
             self._releases.watch(name, Path(held.node), held.device, held.holders)
-        if how.again_s is not None and before != how.why:
+        if how.again_s is not None and not how.is_done and before != how.why:
             self._log.warning(
                 "not there yet", disk=name, why=how.why, again_s=round(how.again_s, 3)
             )

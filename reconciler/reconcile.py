@@ -10,16 +10,24 @@ root; its caller holds that. May be imported by daemon, by the API and by cli.
 
 from __future__ import annotations
 
-import contextlib
-import os
-import platform
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 import attrs
 
-from reconciler import busy, observe, plan, recording, retold, specs, stalenodes
+from reconciler import (
+    busy,
+    hostnotes,
+    observe,
+    obstacles,
+    onward,
+    plan,
+    recording,
+    retold,
+    specs,
+    stalenodes,
+)
 from reconciler.act import Failed, act
 from reconciler.actions import TWO_LOOPS, MakeFolder, Scene
 from reconciler.backoff import Backoff
@@ -32,17 +40,15 @@ from reconciler.kernel.port import Kernel
 from reconciler.protect import NO_SPACE, no_room
 from reconciler.protector import Protector
 from reconciler.recording import HOLDS_BASE, uses_base_loop
-from statemachine import history, payloads
+from statemachine import payloads
 from statemachine.errors import (
     ActionError,
-    BlockedError,
-    PermanentError,
     SpecError,
     VersionConflict,
 )
 from statemachine.eventlog import EventLog
-from statemachine.machine import LIVE, Trigger
-from statemachine.names import HOST
+from statemachine.foresight import foresee
+from statemachine.machine import LIVE, State, Trigger
 from statemachine.observed import FileIdentity
 from statemachine.projection import Record
 
@@ -60,6 +66,8 @@ class Settled:
     why: str
     was_seen: bool = True
     """Whether the disk could be looked at."""
+    is_done: bool = False
+    """Whether all that is desired was done, and `again_s` is for the look at it."""
     held: busy.Held | None = None
     """Whom it waits for, when it is in use: whose letting go is worth another look."""
 
@@ -74,6 +82,8 @@ class Reconciler:
         settings: bounds and delays.
         clock: for delays and durations.
         random: 0 to 1, for the jitter of delays.
+        is_watched: whether its caller makes another pass when one says `again_s`, whatever the log
+            says; then the look after a transition is left to that pass.
     """
 
     def __init__(
@@ -85,6 +95,7 @@ class Reconciler:
         settings: Settings,
         clock: Clock,
         random: Callable[[], float],
+        is_watched: bool = False,
     ) -> None:
         self.log = log
         self.kernel = kernel
@@ -95,6 +106,7 @@ class Reconciler:
         self._protector = Protector(kernel, self._append, clock.now_ns)
         self._clock = clock
         self._random = random
+        self._is_watched = is_watched
         self._backoff = Backoff(
             first_s=settings.backoff_first_s,
             cap_s=settings.backoff_cap_s,
@@ -110,7 +122,7 @@ class Reconciler:
         """
         if told := retold.of_a_copy_by_hand(self.log):
             self.log.append(told)
-        self._note_boot()
+        hostnotes.booted(self.log, self.kernel.boot_id())
         for record in self.log.in_use():
             if uses_base_loop(record):
                 self.bases.claim(record.name, self._base_of(record))
@@ -126,18 +138,6 @@ class Reconciler:
             return self.kernel.identify(record.wanted.base, follow=True) or record.base
         except ActionError:  # one base that cannot be looked at must not stop all others
             return record.base
-
-    def _note_boot(self) -> None:
-        boot = self.kernel.boot_id()
-        before = history.last_boot(self.log)
-        if before == boot:
-            return
-        payload = payloads.HostBooted(
-            root_id=self.log.root_id,
-            kernel=platform.release(),
-            previous_boot_id=before,
-        )
-        self.log.append([recording.event(HOST, payload)])
 
     # --- one disk ----------------------------------------------------------------------------
 
@@ -251,19 +251,6 @@ class Reconciler:
         here = (loop for loop in self.kernel.loops() if cow is not None and loop.backs(cow))
         return any(loop.path in others for loop in here)
 
-    def _blocker(self, view: View, move: plan.Move) -> BlockedError | None:
-        """Look for a holder before anything is touched: a disk in use keeps its link, too."""
-        if move.trigger not in (Trigger.PAUSE, Trigger.REMOVE):
-            return None
-        held = busy.look(self.kernel, view.record, view.observed, move.trigger)
-        return None if held is None else busy.error_of(held)
-
-    def _flush_ahead(self, view: View, move: plan.Move, blocker: ActionError) -> None:
-        """Have a disk that is waited for written out meanwhile: its user's last close is short."""
-        if move.trigger is Trigger.PAUSE and blocker.kind == busy.KIND and view.observed.dm:
-            with contextlib.suppress(ActionError):  # it is a help, and no more
-                self.kernel.flush_ahead(view.observed.dm.uuid)
-
     def _held_by(self, view: View, move: plan.Move) -> Settled | None:
         """Wait on while the disk is in use; None at once when its last holder has let go.
 
@@ -285,15 +272,21 @@ class Reconciler:
 
     def _transition(self, view: View, choice: observe.Choice, move: plan.Move) -> Settled | None:
         """Intent, act, outcome."""
-        blocker = (
-            self._unready(choice, move) or self._no_room(view, move) or self._blocker(view, move)
-        )
-        if blocker is not None:
-            self._flush_ahead(view, move, blocker)
-            failed = Failed(action="", error=blocker, undone=(), not_undone=())
+        obstacle = obstacles.find(self.kernel, view, choice, move)
+        if obstacle is not None:
+            failed = Failed(action="", error=obstacle, undone=(), not_undone=())
             return self._fail(view, move, failed)
+        self._append(view.record, self._intent(view, choice, move))
+        return self._act(view, choice, move)
+
+    def _intent(
+        self, view: View, choice: observe.Choice, move: plan.Move
+    ) -> payloads.TransitionStarted:
         folders = self._folders_of(view.record, move)
-        self._append(view.record, recording.started(view, choice, move, made_folders=folders))
+        return recording.started(view, choice, move, made_folders=folders)
+
+    def _act(self, view: View, choice: observe.Choice, move: plan.Move) -> Settled | None:
+        """Do what an intent in the log says; then its outcome, and what follows on it at once."""
         began_s = self._clock.monotonic_s()
         scene = self._scene(view)
         result = act(move.actions, scene)
@@ -303,23 +296,47 @@ class Reconciler:
             return self._fail(view, move, result)
         duration_ns = int((self._clock.monotonic_s() - began_s) * _NS)
         outcome = recording.completed(view, move, scene, result, duration_ns=duration_ns)
+        if move.target is State.ATTACHED and (begun := self.log.record(view.record.name)):
+            onward = self._onward(attrs.evolve(view, record=begun), choice, scene, outcome)
+            if onward is not None:
+                return self._act(*onward)
         self._append(view.record, outcome, late=True)
         if move.target not in LIVE:
             gone = [f for f in view.record.made_folders if not self.kernel.identify(Path(f))]
             self._folders.forget(gone)
-        return None
+        return self._come_to_rest(view, scene)
 
-    def _unready(self, choice: observe.Choice, move: plan.Move) -> ActionError | None:
-        if not choice.unavailable or move.trigger in (Trigger.PAUSE, Trigger.REMOVE):
+    def _onward(
+        self,
+        view: View,
+        choice: observe.Choice,
+        scene: Scene,
+        outcome: payloads.TransitionCompleted,
+    ) -> tuple[View, observe.Choice, plan.Move] | None:
+        """Record an outcome and the next intent in one commit, if one follows at once.
+
+        None, and nothing recorded, when none does, or somebody declared meanwhile.
+        """
+        ended = recording.event(view.record.name, outcome, view.record)
+        record = foresee(view.record, ended, at=self._clock.now_ns(), boot_id=self.log.boot_id)
+        move = onward.next_move(view, scene, record)
+        if move is None:
             return None
-        msg = f"driver {choice.driver.name} cannot work here: {choice.unavailable}"
-        return PermanentError(msg, kind="no-driver", hint="`byre doctor` says what is missing")
+        after = onward.view_after(view, scene, record)
+        if obstacles.find(self.kernel, after, choice, move) is not None:
+            return None
+        begun = recording.event(record.name, self._intent(after, choice, move), record)
+        try:
+            self.log.append([ended, begun])
+        except VersionConflict:
+            return None
+        return after, choice, move
 
-    def _no_room(self, view: View, move: plan.Move) -> BlockedError | None:
-        """Refuse to begin what the file system has no room for; what was begun is finished."""
-        why = no_room(view, move.trigger) if move.resumes is None else ""
-        hint = "make room: `byre remove`, or more space; it goes on by itself"
-        return BlockedError(why, kind=NO_SPACE, hint=hint) if why else None
+    def _come_to_rest(self, view: View, scene: Scene) -> Settled | None:
+        """End a pass at what was desired; the look at what was done comes a little later."""
+        record = self.log.record(view.record.name) if self._is_watched else None
+        why = onward.rests(view, scene, record) if record else ""
+        return Settled(again_s=onward.LOOK_AFTER_S, why=why, is_done=True) if why else None
 
     def _folders_of(self, record: Record, move: plan.Move) -> tuple[str, ...]:
         """Return the folders that are ours to take away with this disk's link and node."""
@@ -381,15 +398,3 @@ class Reconciler:
         """Append one event of a disk; an outcome (`late`) even if somebody declared meanwhile."""
         event = recording.event(record.name, payload, record)
         self.log.append([attrs.evolve(event, expect=None) if late else event])
-
-    def started(self, *, version: str) -> None:
-        """Record that a daemon took over."""
-        self.log.append(
-            [recording.event(HOST, payloads.ReconcilerStarted(pid=os.getpid(), version=version))]
-        )
-
-    def stopped(self, *, why: str) -> None:
-        """Record that a daemon ended cleanly."""
-        self.log.append(
-            [recording.event(HOST, payloads.ReconcilerStopped(pid=os.getpid(), why=why))]
-        )

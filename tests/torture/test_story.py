@@ -8,6 +8,7 @@ from pathlib import Path
 import attrs
 import pytest
 
+from reconciler import hostnotes
 from reconciler.kernel.sim import SimCrash
 from statemachine.events import Event
 from statemachine.machine import Trigger
@@ -68,7 +69,7 @@ def test_an_intent_without_an_end_and_an_end_without_an_intent_are_found(stage: 
 
 
 def test_each_start_is_told_once(stage: Stage) -> None:
-    stage.reconciler.started(version="1")
+    hostnotes.started(stage.byre.log, version="1")
     events = events_of(stage)
     [pid] = [event.data["pid"] for event in events if event.type == "reconciler.started"]
     assert story.untold_starts(events, ready={pid}, tried={pid, 1}) == []

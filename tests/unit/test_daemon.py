@@ -86,6 +86,15 @@ class Running:
 
         self.until(is_there)
 
+    def until_at_rest(self) -> None:
+        """Wait until the look after a transition, which is made a little later, is over."""
+
+        def rests() -> bool:
+            depth = self.daemon._disks.depth()  # noqa: SLF001 - only the queue knows
+            return depth.ready == depth.processing == depth.delayed == 0
+
+        self.until(rests)
+
     def tell_log(self) -> None:
         self.eyes.see(HintKind.LOG, "byre.db")
 
@@ -115,6 +124,7 @@ def live(running: Running) -> None:
     running.asking.ensure("sb-1", base=BASE)
     running.tell_log()
     running.until_state(State.SNAPSHOTTED)
+    running.until_at_rest()
 
 
 def test_what_others_append_is_done(running: Running) -> None:
@@ -137,8 +147,6 @@ def test_a_hint_leads_to_a_pass(running: Running, kind: HintKind, name: str) -> 
 
 def test_a_hint_about_something_foreign_is_nobodys_business(running: Running) -> None:
     live(running)
-    running.until(lambda: running.asking.log.record("sb-1") is not None)
-    time.sleep(0.05)
     calls = running.kernel.faults.calls
     for name in ("dm-99", "loop99", "sda", ""):
         running.eyes.see(HintKind.DEVICE, name)

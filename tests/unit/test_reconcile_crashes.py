@@ -40,11 +40,10 @@ def test_the_points_are_questions_changes_and_commits(folder: Path) -> None:
     names = [call.name for call in rig.stage.kernel.trace]
     assert {"dm", "loops", "create_sparse", "dm_create", COMMIT} <= set(names)
     commits = [call for call in rig.stage.kernel.trace if call.name == COMMIT]
-    assert [call.args[0] for call in commits] == [
-        "transition.started",
-        "transition.completed",
-        "transition.started",
-        "transition.completed",
+    assert [call.args for call in commits] == [
+        ("transition.started",),
+        ("transition.completed", "transition.started"),
+        ("transition.completed",),
     ]
     rig.stage.close()
 
