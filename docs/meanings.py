@@ -30,11 +30,9 @@ MEANINGS: Final[dict[str, dict[str, str]]] = {
         "device_name": "what the dm device is called",
     },
     "TransitionStarted": {
-        "actions": "the plan, in order: the names of the actions that `byre plan` tells in words",
         "cow_path": "the disk's own file, in the first intent of a generation",
     },
     "TransitionCompleted": {
-        "unchanged": "the actions that found nothing to change, checks among them",
         "device": "its path; empty unless the disk is live",
         "device_number": "major and minor, as `253:4`",
         "base_loop": "number of the base's loop device",

@@ -13,7 +13,7 @@ from typing import Any, Final
 import attrs
 
 from reconciler.act import Done, Failed
-from reconciler.actions import Scene
+from reconciler.actions import Action, Scene
 from reconciler.drivers.port import View
 from reconciler.observe import Choice
 from reconciler.plan import Move, NoteDrift
@@ -90,11 +90,16 @@ def started(
         attempt=record.attempts + 1,
         driver=choice.driver.name,
         driver_reason=choice.fell_back_because,
-        actions=tuple(type(each).__name__ for each in move.actions),
+        # What follows from the record needs no telling; what a crash left does not follow from it.
+        actions=tuple(map(_name, move.actions)) if move.resumes is not None else (),
         resumes=move.resumes,
         cow_path="" if record.cow_path else str(choice.driver.cow_path(record, view.ground)),
-        made_folders=made_folders,
+        made_folders=tuple(each for each in made_folders if each not in record.made_folders),
     )
+
+
+def _name(action: Action) -> str:
+    return type(action).__name__
 
 
 def completed(
@@ -115,9 +120,7 @@ def completed(
         trigger=move.trigger,
         source=move.source,
         target=move.target,
-        unchanged=tuple(
-            type(each).__name__ for each in move.actions if str(each) not in done.changed
-        ),
+        unchanged=_unchanged(move, done) if move.resumes is not None else (),
         **_cow_told(view, scene, cow_path, move.target),
         cow_method=scene.cow_method,
         device=device,
@@ -130,6 +133,10 @@ def completed(
         jail_number=number if jail is not None else "",
         duration_ns=duration_ns,
     )
+
+
+def _unchanged(move: Move, done: Done) -> tuple[str, ...]:
+    return tuple(_name(each) for each in move.actions if str(each) not in done.changed)
 
 
 def _cow_told(view: View, scene: Scene, path: Path, target: State) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Final
 import attrs
 
 from reconciler import heldback
-from statemachine import payloads
+from statemachine import history, payloads
 from statemachine.errors import UsageError
 from statemachine.eventlog import EventLog
 from statemachine.events import CORRELATION_BYTES, EventType, NewEvent
@@ -61,9 +61,8 @@ def of_a_copy_by_hand(log: EventLog) -> list[NewEvent]:
         head = parse(noted, "the head of a backup")
     except UsageError:  # who wrote that did not make a backup
         return []
-    restored = EventType.LOG_RESTORED.value
-    newest = log.select("WHERE type = ? ORDER BY seq DESC LIMIT 1", restored)
-    if head.seq is None or (newest and newest[0].seq > head.seq):
+    newest = history.newest_of(log, EventType.LOG_RESTORED)
+    if head.seq is None or (newest is not None and newest.seq > head.seq):
         return []
     told = payloads.LogRestored(backup="", from_seq=head.seq, from_hash=head.hash)
     names = dangerous(log.records(), until=head.seq)

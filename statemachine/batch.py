@@ -96,14 +96,21 @@ class Batch:
     """The events of one transaction: placed one request after the other, then written at once.
 
     `boot_id` and `now_ns` are what the next events get; a story of a longer time moves them.
+    `known` has records that need not be read; it is moved along.
     """
 
-    def __init__(self, connection: sqlite3.Connection, boot_id: str, now_ns: int) -> None:
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        boot_id: str,
+        now_ns: int,
+        known: dict[str, Record | None] | None = None,
+    ) -> None:
         self._connection = connection
         self.boot_id = boot_id
         self.now_ns = now_ns
         self._events: list[Event] = []
-        self._records: dict[str, Record | None] = {}
+        self._records: dict[str, Record | None] = {} if known is None else known
         self._host_version: int | None = None
         newest = connection.execute(f"{SELECT_EVENTS} ORDER BY seq DESC LIMIT 1").fetchone()
         if newest is not None:
@@ -119,12 +126,20 @@ class Batch:
         request.error = None
         before = (self._seq, self._hash, self._host_version, dict(self._records))
         try:
-            request.stored = [self._place(event) for event in request.events]
+            request.stored = [self._placed(event) for event in request.events]
         except (VersionConflict, LogDamaged, ValueError) as error:
             request.error = error
             self._seq, self._hash, self._host_version, self._records = before
         else:
             self._events += request.stored
+
+    def put(self, events: Iterable[NewEvent]) -> None:
+        """Give events their places; after an error nothing of this batch may be written.
+
+        Raises:
+            VersionConflict, LogDamaged, ValueError: one of them has no place.
+        """
+        self._events += map(self._placed, events)
 
     @property
     def head(self) -> tuple[int, str]:
@@ -139,7 +154,7 @@ class Batch:
         write_records(self._connection, moved)
         return moved
 
-    def _place(self, new: NewEvent) -> Event:
+    def _placed(self, new: NewEvent) -> Event:
         record = self._record(new.disk)
         generation, version = self._number(new, record)
         columns = (
@@ -153,12 +168,12 @@ class Batch:
             new.reason,
             new.correlation_id,
             self.boot_id,
-            encode(new.type, new.data),
+            encode(new.type, new.data, actor=new.actor),
             self._hash,
         )
         event = Event(*columns, chain_hash(columns))
         self._seq, self._hash = event.seq, event.hash
-        self._records[new.disk] = projection.apply(record, event)
+        self._records[new.disk] = projection.apply(record, event, new.payload)
         return event
 
     def _record(self, name: str) -> Record | None:

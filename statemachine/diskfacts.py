@@ -69,16 +69,17 @@ class TransitionStarted:
     trigger: Trigger
     source: State
     target: State
-    attempt: int
+    attempt: int = 1
     driver: str
     driver_reason: str = ""
     """Why `auto` fell back; "" when it did not."""
     actions: tuple[str, ...] = ()
+    """What is left to do, in order, when this goes on with an intent that a crash left."""
     resumes: int | None = None
     """The seq of the unfinished intent that a crash left, when this goes on with it."""
     cow_path: str = ""
     made_folders: tuple[str, ...] = ()
-    """Folders that this transition is about to make, and may take away again when empty."""
+    """More folders that this generation may make, and may take away again when empty."""
 
 
 @attrs.frozen(kw_only=True)
@@ -89,6 +90,7 @@ class TransitionCompleted:
     source: State
     target: State
     unchanged: tuple[str, ...] = ()
+    """What found nothing to change, when this went on with an intent that a crash left."""
     cow: FileIdentity | None = None
     """The disk's own file; left out when it is as it was, but for `cow_mtime_ns`."""
     cow_mtime_ns: int | None = None

@@ -20,6 +20,8 @@ from typing import Any, Final
 
 import attrs
 
+from statemachine import shorthand
+
 GENESIS: Final = "0" * 64
 """The `prev_hash` of the first event."""
 
@@ -67,6 +69,7 @@ class NewEvent:
         generation: the generation it belongs to, 0 for the current one; a declaration with one
             more than the current one begins the next.
         data: the payload without "v".
+        payload: what `data` was made of, where that is at hand; saves reading it again.
     """
 
     disk: str
@@ -77,6 +80,7 @@ class NewEvent:
     generation: int = 0
     reason: str = ""
     correlation_id: str = ""
+    payload: object = attrs.field(default=None, eq=False, repr=False)
 
 
 @attrs.frozen(slots=False)  # of millions, each for a moment: made in half the time
@@ -121,7 +125,7 @@ class Event:
             raise ValueError(f"event {self.seq}: its data is nested too deeply") from error
         if not isinstance(data, dict):
             raise ValueError(f"event {self.seq}: its data is no JSON object")  # noqa: TRY004
-        return upcast(self.type, data)
+        return shorthand.fill_in(upcast(self.type, data), actor=self.actor)
 
 
 _columns: Final = operator.attrgetter(*(attribute.name for attribute in attrs.fields(Event)))
@@ -149,17 +153,26 @@ def chain_hash(columns: tuple[Any, ...]) -> str:
     return hashlib.sha256(canonical_bytes(columns)).hexdigest()
 
 
-def encode(event_type: EventType, data: Data) -> str:
-    """Return the JSON text of a payload: sorted keys, compact, with its schema version."""
-    versioned = {**data, "v": SCHEMA_VERSIONS.get(event_type, 1)}
-    return json.dumps(versioned, separators=(",", ":"), sort_keys=True, ensure_ascii=False)
+def encode(event_type: EventType, data: Data, *, actor: str) -> str:
+    """Return the JSON text of a payload: sorted keys, compact, with its schema version.
+
+    What `actor` and the trigger say is not said once more; reading an event puts it back.
+    """
+    short = shorthand.shorten(data, actor=actor)
+    short["v"] = SCHEMA_VERSIONS.get(event_type, 1)
+    return _ENCODER.encode(short)
+
+
+_ENCODER: Final = json.JSONEncoder(separators=(",", ":"), sort_keys=True, ensure_ascii=False)
 
 
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
 
 SCHEMA_VERSIONS: Final[dict[str, int]] = {
-    EventType.DISK_DECLARED: 2,
-    EventType.TRANSITION_COMPLETED: 2,
+    EventType.DISK_DECLARED: 3,
+    EventType.TRANSITION_STARTED: 2,
+    EventType.TRANSITION_COMPLETED: 3,
+    EventType.TRANSITION_FAILED: 2,
 }
 """The newest schema version of each type that has more than one."""
 
@@ -176,9 +189,18 @@ def _with_the_cow_told(data: dict[str, Any]) -> dict[str, Any]:
     return {**data, "cow_is_other": True}
 
 
+def _with_why(data: dict[str, Any]) -> dict[str, Any]:
+    """Upcast a declaration of version 2, which left out another `why` than a later one does."""
+    return {"why": "declared", **data}
+
+
 UPCASTERS: Final[dict[tuple[str, int], Upcaster]] = {
     (EventType.DISK_DECLARED, 1): _as_it_is,
+    (EventType.DISK_DECLARED, 2): _with_why,
+    (EventType.TRANSITION_STARTED, 1): _as_it_is,
     (EventType.TRANSITION_COMPLETED, 1): _with_the_cow_told,
+    (EventType.TRANSITION_COMPLETED, 2): _as_it_is,
+    (EventType.TRANSITION_FAILED, 1): _as_it_is,
 }
 """(type, version) → how to make the next version of that payload."""
 

@@ -22,6 +22,7 @@ from statemachine.projection import Record
 from statemachine.proof import Verification, verify
 from statemachine.questions import Question, as_json, iso
 from statemachine.roster import Roster
+from statemachine.schema import IS_RARE
 from statemachine.search import search
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "check_records",
     "compare",
     "iso",
+    "newest_of",
     "prove",
     "search",
     "verify",
@@ -183,8 +185,13 @@ def _insist(found: Iterator[Difference]) -> None:
 
 def last_boot(log: EventLog) -> str:
     """Return the boot of the newest `host.booted`, though it be in an archive; "" for none."""
-    newest = "WHERE type = ? ORDER BY seq DESC LIMIT 1"
-    if known := log.select(newest, EventType.HOST_BOOTED.value):
-        return known[0].boot_id
-    moved = log.select(newest, EventType.LOG_ARCHIVED.value)
-    return str(moved[0].data.get("booted", "")) if moved else ""
+    if known := newest_of(log, EventType.HOST_BOOTED):
+        return known.boot_id
+    moved = newest_of(log, EventType.LOG_ARCHIVED)
+    return str(moved.data.get("booted", "")) if moved else ""
+
+
+def newest_of(log: EventLog, rare: EventType) -> Event | None:
+    """Return the newest event of a type that is none of the common ones."""
+    found = log.select(f"WHERE type = ? AND {IS_RARE} ORDER BY seq DESC LIMIT 1", rare.value)
+    return found[0] if found else None

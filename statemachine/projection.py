@@ -126,12 +126,13 @@ Changes = dict[str, Any]
 """What an event changes of a record: fields and their values."""
 
 
-def apply(record: Record | None, event: Event) -> Record | None:
+def apply(record: Record | None, event: Event, payload: object = None) -> Record | None:
     """Return the record after an event.
 
     Args:
         record: the record before, None for a disk that the log has not spoken of.
         event: the next event of this disk.
+        payload: what the event's data says; None to read it.
 
     Returns:
         The record after it. Host events leave None; a type this version does not know moves
@@ -140,7 +141,8 @@ def apply(record: Record | None, event: Event) -> Record | None:
     Raises:
         ValueError: the payload does not fit its type, or a disk's first event is no declaration.
     """
-    payload = payloads.read(event)
+    if payload is None:
+        payload = payloads.read(event)
     if isinstance(payload, payloads.DiskDeclared):
         return _declared(record, event, payload)
     if record is None:

@@ -32,7 +32,7 @@ from statemachine.head import Noted
 from statemachine.names import HOST
 from statemachine.projection import to_text
 from statemachine.proof import followed
-from statemachine.schema import ARCHIVE_COLUMNS
+from statemachine.schema import ARCHIVE_COLUMNS, IS_RARE
 
 if TYPE_CHECKING:
     import sqlite3
@@ -217,7 +217,8 @@ def _told(
     by: payloads.Requester,
     reason: str,
 ) -> NewEvent:
-    query = "SELECT boot_id FROM events WHERE type = ? ORDER BY seq DESC LIMIT 1"
+    booted_at = f"WHERE type = ? AND {IS_RARE} ORDER BY seq DESC LIMIT 1"
+    query = f"SELECT boot_id FROM events {booted_at}"  # noqa: S608 - constants
     booted = connection.execute(query, (EventType.HOST_BOOTED.value,)).fetchone()
     payload = payloads.LogArchived(
         first_seq=done.span.first_seq,

@@ -5,9 +5,9 @@ Every question has one of four ways, and memory is bounded by a page in each:
 - a correlation id: the few events that may begin its story by their own index, and from each the
   events of its disk as long as the story goes on;
 - a disk: the index (disk, generation, version), which has the order of `seq`;
-- types: the index of types, each entry of which ends with `seq`; several are merged by it. Not
-  several with another filter: a type of which nothing passes it would be looked through whole
-  before the first answer;
+- rare types: the index of these, each entry of which ends with `seq`; several are merged by it.
+  Not several with another filter: a type of which nothing passes it would be looked through whole
+  before the first answer. The other types are every third event, and are met by `seq`;
 - anything else: the table by `seq`, a stretch at a time.
 
 A time becomes a range of `seq` first. What the index does not decide is checked row by row; a `+`
@@ -35,12 +35,13 @@ from statemachine.questions import (
     in_data,
     wanted_uid,
 )
-from statemachine.schema import CORRELATION_CHARS, MAY_BEGIN
+from statemachine.schema import COMMON_TYPES, CORRELATION_CHARS, IS_RARE, MAY_BEGIN
 from statemachine.seqtimes import Between, seq_range
 
 STRETCH_EVENTS: Final = 100_000
 """How many rows one query looks through; between two of them an interrupt is heard."""
 SEQS_AT_ONCE: Final = 500
+COMMON: Final = frozenset(COMMON_TYPES)
 
 
 class Archived(Protocol):
@@ -105,7 +106,7 @@ def _search_live(log: EventLog, question: Question, page: int) -> Iterator[Event
         found = _by_story(looking, correlation)
     elif question.disk is not None:
         found = _by_disk(looking, question.disk)
-    elif types is not None and (len(types) == 1 or not _has_rest(question)):
+    elif types is not None and _are_indexed(types, question):
         found = _by_types(looking, types)
     else:
         found = _by_seq(looking)
@@ -128,6 +129,11 @@ class _Looking:
     @property
     def direction(self) -> str:
         return "DESC" if self.question.newest_first else "ASC"
+
+
+def _are_indexed(types: tuple[str, ...], question: Question) -> bool:
+    """Tell whether the index of types is the way to all of some."""
+    return COMMON.isdisjoint(types) and (len(types) == 1 or not _has_rest(question))
 
 
 def _has_rest(question: Question) -> bool:
@@ -175,7 +181,7 @@ def _by_types(looking: _Looking, types: tuple[str, ...]) -> Iterator[Event]:
     question, (low, high) = looking.question, looking.between
     rest = _Terms()
     _add_rest(rest, attrs.evolve(looking, types=None))
-    one = f"{SELECT_EVENTS} WHERE type = ? AND seq BETWEEN ? AND ?{rest.more}"
+    one = f"{SELECT_EVENTS} WHERE type = ? AND {IS_RARE} AND seq BETWEEN ? AND ?{rest.more}"
     # Each part comes in the order of its index, and SQLite merges them as they are.
     query = " UNION ALL ".join([one] * len(types))
     query += f" ORDER BY seq {looking.direction} LIMIT {looking.page}"
@@ -192,9 +198,13 @@ def _by_types(looking: _Looking, types: tuple[str, ...]) -> Iterator[Event]:
 
 
 def _types(log: EventLog) -> Iterator[str]:
-    """Yield the types that the log has, those of a newer version too, by jumps in the index."""
+    """Yield the types that the log has, those of a newer version too, by jumps in the index.
+
+    The common ones are no part of the index, and it is not looked whether there is one of each.
+    """
+    yield from COMMON_TYPES
     found = ""
-    query = "SELECT type FROM events WHERE type > ? ORDER BY type LIMIT 1"
+    query = f"SELECT type FROM events WHERE type > ? AND {IS_RARE} ORDER BY type LIMIT 1"  # noqa: S608 - constants
     while rows := log.rows(query, found):
         found = rows[0][0]
         yield found

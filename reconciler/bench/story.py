@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import uuid
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -23,10 +24,10 @@ from statemachine.events import NewEvent
 from statemachine.machine import LIVE, Desired, State, Trigger
 from statemachine.names import HOST
 from statemachine.observed import FileIdentity
-from statemachine.stories import Told, append_story
+from statemachine.stories import Scribe, Told
 from statemachine.units import Bytes
 
-EVENTS_AT_ONCE: Final = 2_000
+EVENTS_AT_ONCE: Final = 5_000
 """How many events are in one transaction; bounds the memory."""
 _FIRST_NS: Final = 1_735_689_600_000_000_000  # 2025-01-01
 _STEP_NS: Final = 3_000_000_000
@@ -53,7 +54,7 @@ class Story:
     def __init__(self, *, disks: int, seed: int = 1) -> None:
         self._random = random.Random(seed)  # noqa: S311 - a story, not a secret
         self._at = _FIRST_NS
-        self._boot_id = self._hex(32)
+        self._boot_id = self._uuid()
         self._numbers = itertools.count()
         self._inodes = itertools.count(1_000)
         self._slots = [_Slot(self) for _ in range(disks)]
@@ -70,7 +71,7 @@ class Story:
     def _boot(self) -> Iterator[Told]:
         """Boot: every live disk is lost, and comes back."""
         yield self._moment([self._host(payloads.ReconcilerStopped(pid=812, why="SIGTERM"))])
-        before, self._boot_id = self._boot_id, self._hex(32)
+        before, self._boot_id = self._boot_id, self._uuid()
         booted = payloads.HostBooted(root_id="0" * 16, kernel="6.12.0", previous_boot_id=before)
         yield self._moment([self._host(booted)])
         yield self._moment([self._host(payloads.ReconcilerStarted(pid=799, version="0.1.0"))])
@@ -89,6 +90,9 @@ class Story:
 
     def _hex(self, digits: int) -> str:
         return f"{self._random.getrandbits(digits * 4):0{digits}x}"
+
+    def _uuid(self) -> str:
+        return str(uuid.UUID(int=self._random.getrandbits(128)))
 
     def life(self, before: _Life | None) -> _Life:
         """Begin the next life of a slot: mostly of a new disk, else the name's next generation."""
@@ -238,9 +242,8 @@ class _Life:
                 target=target,
                 attempt=attempt,
                 driver="dm-snapshot",
-                actions=_ACTIONS[trigger],
                 cow_path=self._cow_path if trigger is Trigger.ATTACH else "",
-                made_folders=(f"/srv/vm/{self.name}",) if target in LIVE else (),
+                made_folders=(f"/srv/vm/{self.name}",) if trigger is Trigger.SNAPSHOT else (),
             )
         )
 
@@ -279,7 +282,6 @@ class _Life:
                 trigger=trigger,
                 source=self.state,
                 target=target,
-                unchanged=_UNCHANGED[trigger],
                 cow_method="sparse" if trigger is Trigger.ATTACH else "",
                 device=device,
                 device_number=f"253:{self._loop}" if live else "",
@@ -296,48 +298,11 @@ class _Life:
             disk=self.name,
             type=payloads.type_of(payload),
             data=payloads.to_data(payload),
+            payload=payload,
             actor=recording.ACTOR,
             generation=self.generation,
             correlation_id=self._correlation_id,
         )
-
-
-_ACTIVATE: Final = (
-    "CheckBase",
-    "CheckCow",
-    "AttachBase",
-    "AttachCow",
-    "MakeDm",
-    "LoadTable",
-    "SyncCow",
-    "ResumeDm",
-    "MakeNode",
-    "MakeFolder",
-    "MakeLink",
-    "HandOverCow",
-)
-_PAUSE: Final = (
-    "DropLink",
-    "RemoveDm",
-    "DropNode",
-    "DetachCow",
-    "DropFolder",
-    "ReleaseBase",
-)
-_ACTIONS: Final[dict[Trigger, tuple[str, ...]]] = {
-    Trigger.ATTACH: ("CheckName", "CheckLink", "CheckBase", "MakeCow", "AttachBase", "AttachCow"),
-    Trigger.SNAPSHOT: _ACTIVATE,
-    Trigger.RESTORE: _ACTIVATE,
-    Trigger.PAUSE: _PAUSE,
-    Trigger.REMOVE: (*_PAUSE, "RemoveCow"),
-}
-_UNCHANGED: Final[dict[Trigger, tuple[str, ...]]] = {
-    Trigger.ATTACH: ("CheckName", "CheckLink", "CheckBase"),
-    Trigger.SNAPSHOT: ("CheckBase", "CheckCow", "AttachBase", "AttachCow", "SyncCow"),
-    Trigger.RESTORE: ("CheckBase", "CheckCow"),
-    Trigger.PAUSE: ("DetachCow",),
-    Trigger.REMOVE: ("DetachCow",),
-}
 
 
 def write(log: EventLog, *, events: int, disks: int, seed: int = 1) -> None:
@@ -350,6 +315,6 @@ def write(log: EventLog, *, events: int, disks: int, seed: int = 1) -> None:
         seed: which story.
     """
     told = Story(disks=disks, seed=seed).told()
-    left = events
+    scribe, left = Scribe(log), events
     while left > 0:
-        left -= append_story(log, itertools.islice(told, min(left, EVENTS_AT_ONCE)))
+        left -= scribe.write(itertools.islice(told, min(left, EVENTS_AT_ONCE)))

@@ -107,7 +107,7 @@ def _placed(new: NewEvent, record: Record | None, byre: Byre) -> Event:
         reason=new.reason,
         correlation_id=new.correlation_id,
         boot_id=byre.log.boot_id,
-        data_text=encode(new.type, new.data),
+        data_text=encode(new.type, new.data, actor=new.actor),
         prev_hash="",
         hash="",
     )

@@ -47,7 +47,7 @@ def read_event(data: bytes) -> None:
     if record is not None:
         assert projection.from_row(projection.to_row(record)) == record
     if payload is not None:
-        text = encode(EventType(event.type), payloads.to_data(payload))
+        text = encode(EventType(event.type), payloads.to_data(payload), actor=event.actor)
         again = attrs.evolve(event, data_text=text)
         assert is_known(again)
         assert payloads.read(again) == payload

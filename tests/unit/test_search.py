@@ -177,7 +177,7 @@ def test_the_clock_was_set_back_in_this_log(log: EventLog) -> None:
 # --- by which index -------------------------------------------------------------------------------
 
 DISK_INDEX: Final = "USING INDEX idx_events_disk_generation_version (disk=?"
-TYPE_INDEX: Final = "USING INDEX idx_events_type (type=? AND rowid>? AND rowid<?)"
+TYPE_INDEX: Final = "USING INDEX events_rare_types (type=? AND rowid>? AND rowid<?)"
 BY_SEQ: Final = "SEARCH events USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"
 REQUESTS: Final = "USING INDEX events_requests"
 
@@ -212,7 +212,9 @@ class Planned:
         (Question(disk="sb-1", type="transition", since=START, until=START * 2), DISK_INDEX),
         (Question(disk="sb-1", after=20, before=250, actor="tester", text="x"), DISK_INDEX),
         (Question(type="drift.detected"), TYPE_INDEX),
-        (Question(type="transition"), TYPE_INDEX),
+        (Question(type="disk"), BY_SEQ),
+        (Question(type="transition"), BY_SEQ),
+        (Question(outcome="completed", since=START), BY_SEQ),
         (Question(outcome="failed", since=START), TYPE_INDEX),
         (Question(type="disk.faulted", since=START, until=START * 2), TYPE_INDEX),
         (Question(outcome="blocked", actor="tester"), TYPE_INDEX),
