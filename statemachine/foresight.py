@@ -34,7 +34,7 @@ def foresee(record: Record, new: NewEvent, *, at: int, boot_id: str) -> Record:
         reason=new.reason,
         correlation_id=new.correlation_id,
         boot_id=boot_id,
-        data_text=encode(new.type, new.data),
+        data_text=encode(new.type, new.data, actor=new.actor),
         prev_hash="",
         hash="",
     )
