@@ -189,7 +189,7 @@ class Declarer:
         return answers
 
     def _moves(self, wanted: Sequence[Sourced], *, prune: bool) -> list[Takeover]:
-        """Find the links that go from one disk to another; all records are read only for a new one.
+        """Find the links that go from one disk to another.
 
         Raises:
             RefusedError: one that cannot go just now.
@@ -204,7 +204,9 @@ class Declarer:
         if all(before.get(name) == link for name, link in asked.items()):
             return []
         specs_of_set = [each.spec for each in wanted]
-        return takeover.in_set(specs_of_set, self._log.in_use(), before, prune=prune)
+        return takeover.in_set(
+            specs_of_set, self._log.in_use_at(asked.values()), before, prune=prune
+        )
 
     def _place_faults(self, each: Sourced) -> list[str]:
         """Name a link, or a node in a jail, that is not below one of the allowed folders."""
@@ -226,7 +228,7 @@ class Declarer:
         claiming = [each.spec for each in wanted if takeover.claims(each.spec)]
         places = {place: spec.name for spec in claiming for _, place in spec.places}
         names = {each.spec.name for each in wanted}
-        for record in self._log.in_use() if places else []:
+        for record in self._log.in_use_at(places) if places else []:
             if prune or record.name in names or record.desired is not Desired.LIVE:
                 continue
             for field, place in record.wanted.places:

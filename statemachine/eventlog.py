@@ -13,9 +13,10 @@ opinion about what a disk should become. May be imported by diagnosis, proof, hi
 from __future__ import annotations
 
 import contextlib
+import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
@@ -38,6 +39,11 @@ T = TypeVar("T")
 Row = tuple[Any, ...]
 
 _RECORDS_IN_USE: Final = f"SELECT record FROM disks WHERE {IN_USE} ORDER BY name"  # noqa: S608 - constants
+_RECORDS_IN_USE_AT: Final = f"""
+SELECT record FROM disks WHERE ({IN_USE}) AND (
+    json_extract(record, '$.spec.link') IN (SELECT value FROM json_each(?))
+    OR json_extract(record, '$.spec."jail.root"') IN (SELECT value FROM json_each(?)))
+ORDER BY name"""  # noqa: S608 - constants
 _NAMES_IN_USE: Final = f"SELECT name, seq FROM disks WHERE {IN_USE} ORDER BY name"  # noqa: S608 - constants
 BACKUP_HEAD: Final = "backup_head"
 """Where the table `meta` of a backup, and of a log that was restored from one, has its head."""
@@ -253,6 +259,16 @@ class EventLog:
     def in_use(self) -> list[Record]:
         """Return the records by name but for the disks that are removed, and wanted so."""
         rows = self._read(_RECORDS_IN_USE)
+        return [read_record(row[0]) for row in rows]
+
+    def in_use_at(self, places: Collection[Path]) -> list[Record]:
+        """Return the records of `in_use` whose link, or whose jail's node, may be at given paths.
+
+        The database does the search: to read each record of thousands takes ten times as long.
+        """
+        links = {str(place) for place in places}
+        roots = {str(folder) for place in places for folder in place.parents}
+        rows = self._read(_RECORDS_IN_USE_AT, json.dumps(sorted(links)), json.dumps(sorted(roots)))
         return [read_record(row[0]) for row in rows]
 
     def names_in_use(self) -> dict[str, int]:

@@ -321,3 +321,26 @@ def test_a_crash_at_any_point_leaves_one_owner_and_the_link_is_never_away(
         stage.close()
         number += 1
     assert len(points) > 1
+
+
+def test_only_the_disks_that_have_a_place_are_read_for_it(stage: Stage) -> None:
+    tables = [
+        {
+            "name": f"sb-{number}",
+            "base": str(BASE),
+            "link": f"/srv/vm/{number}",
+            "jail": {"root": f"/srv/jail/{number}", "node": "dev/rootfs", "uid": 1, "gid": 1},
+        }
+        for number in range(3)
+    ]
+    specs = parse({"disk": tables}, source="set", folder=Path("/"))
+    stage.byre.apply([Sourced("set", spec) for spec in specs])
+
+    def names_at(*places: str) -> list[str]:
+        return [
+            str(record.name) for record in stage.byre.log.in_use_at([Path(each) for each in places])
+        ]
+
+    assert names_at("/srv/vm/1", "/srv/vm/9") == ["sb-1"]
+    assert names_at("/srv/jail/2/dev/rootfs", "/srv/vm/0") == ["sb-0", "sb-2"]
+    assert names_at("/srv/vm") == names_at() == []
