@@ -14,11 +14,11 @@ from typing import Final
 
 import attrs
 
-from reconciler import busy, linkroots, specs, takeover
+from reconciler import busy, linkmoves, linkroots, specs
 from reconciler.kernel.port import Kernel
+from reconciler.linkmoves import Takeover
 from reconciler.requester import checked_claim
 from reconciler.specs import Sourced
-from reconciler.takeover import Takeover
 from statemachine import payloads
 from statemachine.errors import (
     IllegalTransition,
@@ -139,12 +139,12 @@ class Declarer:
 
         Raises:
             NoSuchDisk: one of them was never declared.
-            UsageError, RefusedError: see `takeover.by_command`.
+            UsageError, RefusedError: see `linkmoves.by_command`.
         """
 
         def decide() -> list[tuple[str, NewEvent | None]]:
             winner, loser = self._known(new), self._known(old)
-            found = takeover.by_command(winner, loser)
+            found = linkmoves.by_command(winner, loser)
             if found is None:
                 return [(old, None), (new, None)]
             without = attrs.evolve(loser.wanted, link=None)
@@ -204,7 +204,7 @@ class Declarer:
         if all(before.get(name) == link for name, link in asked.items()):
             return []
         specs_of_set = [each.spec for each in wanted]
-        return takeover.in_set(
+        return linkmoves.in_set(
             specs_of_set, self._log.in_use_at(asked.values()), before, prune=prune
         )
 
@@ -225,7 +225,7 @@ class Declarer:
 
     def _refuse_taken_places(self, wanted: Sequence[Sourced], *, prune: bool) -> None:
         """Refuse a link or node that a disk outside of this set has, or is about to have."""
-        claiming = [each.spec for each in wanted if takeover.claims(each.spec)]
+        claiming = [each.spec for each in wanted if linkmoves.claims(each.spec)]
         places = {place: spec.name for spec in claiming for _, place in spec.places}
         names = {each.spec.name for each in wanted}
         for record in self._log.in_use_at(places) if places else []:
@@ -245,9 +245,9 @@ class Declarer:
             if spec.state is Desired.REMOVED:
                 return None
             return self._first(each, record, moves)
-        if not takeover.claims(spec):
+        if not linkmoves.claims(spec):
             spec = attrs.evolve(
-                spec, link=None if takeover.gives(moves, spec.name) else record.wanted.link
+                spec, link=None if linkmoves.gives(moves, spec.name) else record.wanted.link
             )
         if spec.to_data() == record.spec and not is_named:
             # Said again after an older log was put back, the same wish is a new one.
@@ -271,7 +271,7 @@ class Declarer:
             by=self._by,
             on_behalf_of=self._claim,
         )
-        payload = takeover.told(payload, moves, each.spec.name)
+        payload = linkmoves.told(payload, moves, each.spec.name)
         generation = record.generation + 1 if record else 1
         return self._new(each.spec.name, payload, record, generation)
 
@@ -309,7 +309,7 @@ class Declarer:
         return [(record.name, self._pruning(record, moves)) for record in gone]
 
     def _pruning(self, record: Record, moves: Moves) -> NewEvent:
-        link = None if takeover.gives(moves, record.name) else record.wanted.link
+        link = None if linkmoves.gives(moves, record.name) else record.wanted.link
         spec = attrs.evolve(record.wanted, state=Desired.REMOVED, link=link)
         return self._event(record, spec, why="pruned", moves=moves)
 
@@ -359,7 +359,7 @@ class Declarer:
             why=why,
             on_behalf_of=self._claim,
         )
-        payload = takeover.told(payload, moves, record.name)
+        payload = linkmoves.told(payload, moves, record.name)
         return self._new(record.name, payload, record, record.generation)
 
     def _new(self, name: str, payload: object, record: Record | None, generation: int) -> NewEvent:
