@@ -1,4 +1,4 @@
-"""`export` and `import`: a disk's changes as a file, to carry it to another host."""
+"""`export` and `import`: disks that go to another host, and that come from one or from a peer."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from pathlib import Path
 import click
 
 from reconciler import carrying
+from reconciler.adoption import Word
 from reconciler.api import Byre
 from reconciler.cli import describe, options, say
+from reconciler.cli.annexing import Taking, take_over
 from reconciler.cli.app import Context
 from reconciler.cli.interrupting import ended_by_signals
 from reconciler.cli.progress import byte_progress
 from reconciler.cli.suspending import when_live_option
+from reconciler.peers import PEERS
 from reconciler.source import WhenLive
 from statemachine.spec import DriverChoice
 from statemachine.units import Bytes
@@ -91,16 +94,26 @@ def export_command(
     "import",
     epilog=options.epilog("byre import --delta sb-1.delta sb-1 --base /srv/images/ubuntu.ext4"),
 )
-@click.argument("name")
+@click.argument("name", metavar="NAME|wrenn|arcbox|ignite")
+@click.argument("which", metavar="[THEIRS]...", nargs=-1)
 @click.option(
     "--delta",
     "source",
-    required=True,
     metavar="FILE",
     type=click.Path(path_type=Path),
     help="What `byre export` wrote.",
 )
-@click.option("--base", required=True, metavar="IMG", help="The very image it was made on.")
+@click.option("--base", metavar="IMG", help="The very image it was made on.")
+@click.option(
+    "--dry-run", is_flag=True, help="Show what there is to be taken over; change nothing."
+)
+@click.option(
+    "--folder",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Where the other program keeps its files, if not in its usual place.",
+)
+@click.option("--as", "as_name", metavar="DISK", help="What the disk is called that is taken over.")
 @click.option(
     "--driver",
     type=click.Choice([each.value for each in DriverChoice]),
@@ -116,18 +129,48 @@ def import_command(
     ctx: Context,
     *,
     name: str,
-    source: Path,
-    base: str,
+    which: tuple[str, ...],
+    source: Path | None,
+    base: str | None,
+    dry_run: bool,
+    folder: Path | None,
+    as_name: str | None,
     driver: str,
     reason: str,
     on_behalf_of: str,
     output: str,
-) -> None:
-    """Make a paused disk of what `byre export` wrote; `byre restore` brings it to life.
+) -> int:
+    """Make a disk of what `byre export` wrote, or take over the disks of another program.
 
-    Another base is refused by its digest, and so is a file that is not whole or not what was
-    written. Then nothing is left behind.
+    With --delta, NAME becomes a paused disk; `byre restore` brings it to life. Another base is
+    refused by its digest, and so is a file that is not whole or not what was written. Then nothing
+    is left behind.
+
+    Without it, the disks that wrenn, arcbox or ignite have on this host become disks of this root,
+    all of them or THEIRS, while they are in use: their devices keep their names and their users,
+    their CoW files are moved into the root. --dry-run shows what there is.
     """
+    if source is None:
+        if name not in PEERS:
+            allowed = ", ".join(PEERS)
+            raise click.UsageError(f"{name}: say --delta FILE, or one of {allowed}")
+        return take_over(
+            ctx,
+            Taking(
+                peer=PEERS[name],
+                which=which,
+                word=Word(name=as_name or "", base=base or ""),
+                folder=folder,
+                reason=reason,
+                on_behalf_of=on_behalf_of,
+            ),
+            dry_run=dry_run,
+            output=output,
+        )
+    if base is None:
+        raise click.UsageError("--delta needs --base IMG")
+    if which or dry_run or folder or as_name:
+        raise click.UsageError("THEIRS, --dry-run, --folder and --as do not go with --delta")
     with (
         Byre(ctx.root.path, settings=ctx.settings) as byre,
         ended_by_signals(),
@@ -149,3 +192,4 @@ def import_command(
         say.person(f"{name}: a clone, as {made.fell_back_because}")
     changed = Bytes(made.content_bytes)
     say.person(f"{name}: {made.record.state}, {changed} differ from its base; `byre restore` it")
+    return 0

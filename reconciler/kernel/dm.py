@@ -127,6 +127,11 @@ class DeviceMapper:
         """
         self._call(ioctl.DM_DEV_SUSPEND, uuid=uuid, flags=Flag.SUSPEND | Flag.SKIP_LOCKFS)
 
+    def give_uuid(self, name: str, uuid: str) -> None:
+        """Give a device without a UUID one; EINVAL if it has one, EBUSY if another has this."""
+        data = os.fsencode(uuid) + b"\0"
+        self._call(ioctl.DM_DEV_RENAME, name=name, flags=Flag.UUID.value, data=data)
+
     def remove(self, uuid: str) -> None:
         """Remove a device; in use: a few quick tries, 46 ms in all, then EBUSY.
 
@@ -155,9 +160,12 @@ class DeviceMapper:
         uuid: str = "",
         flags: int = 0,
         targets: tuple[Target, ...] = (),
+        data: bytes = b"",
     ) -> bytearray:
         with ioctl.opened(self.control, os.O_RDWR) as control:
-            return _ask(control, request, name=name, uuid=uuid, flags=flags, targets=targets)
+            return _ask(
+                control, request, name=name, uuid=uuid, flags=flags, targets=targets, data=data
+            )
 
 
 def _ask(
@@ -168,12 +176,13 @@ def _ask(
     uuid: str = "",
     flags: int = 0,
     targets: tuple[Target, ...] = (),
+    data: bytes = b"",
 ) -> bytearray:
     """Make one ioctl, again with a larger buffer while the kernel says it is full."""
     size_bytes = _BUFFER_BYTES
     while True:
         buffer = pack_request(
-            size_bytes=size_bytes, name=name, uuid=uuid, flags=flags, targets=targets
+            size_bytes=size_bytes, name=name, uuid=uuid, flags=flags, targets=targets, data=data
         )
         ioctl.call(control, request, buffer)
         if not is_full(buffer):

@@ -58,7 +58,8 @@ class Flag(enum.IntFlag):
     SKIP_LOCKFS = 1 << 10
     NOFLUSH = 1 << 11
     UUID = 1 << 14
-    """Given to DM_LIST_DEVICES: list the UUIDs as well (4.45, Linux 5.13)."""
+    """Given to DM_LIST_DEVICES: list the UUIDs as well (4.45, Linux 5.13). Given to DM_DEV_RENAME:
+    what follows is a UUID, for a device that has none (4.19, Linux 2.6.39)."""
 
 
 class LayoutError(PermanentError):
@@ -99,6 +100,7 @@ def pack_request(
     uuid: str = "",
     flags: int = 0,
     targets: tuple[Target, ...] = (),
+    data: bytes = b"",
 ) -> bytearray:
     """Build a request; the buffer also takes the answer, so it is as large as that may be.
 
@@ -111,11 +113,12 @@ def pack_request(
         uuid: the device's UUID.
         flags: of `Flag`.
         targets: the table to load.
+        data: what a request takes instead of a table.
 
     Raises:
         LayoutError: a name, a UUID or a target's type is longer than the kernel's field.
     """
-    data = b"".join(_pack_target(target) for target in targets)
+    data = b"".join(_pack_target(target) for target in targets) or data
     total = max(size_bytes, DM_IOCTL_BYTES + len(data))
     buffer = bytearray(total)
     _HEADER.pack_into(

@@ -243,6 +243,29 @@ def remove_file(path: Path, expected: FileIdentity) -> bool:
     return True
 
 
+def move_file(path: Path, target: Path, expected: FileIdentity) -> bool:
+    """Give a file another name, durable. False if it has it already.
+
+    Raises:
+        IdentityMismatch: another file is at the old path.
+        UnsafePath: another user could put one there, or at the new path.
+        OSError: ENOENT; EEXIST, the new path is taken; EXDEV, it is on another file system.
+    """
+    make_parents(target)
+    with safepath.place(target, own=True) as (to, new):
+        with contextlib.suppress(FileNotFoundError):
+            if same_inode(os.stat(new, dir_fd=to, follow_symlinks=False), expected):
+                return False
+        with safepath.place(path, own=True) as (folder, name):
+            found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            if not same_inode(found, expected):
+                raise mismatch(path, found, expected)
+            ioctl.rename_new(folder, name, to, new)
+            newfile.sync_folder(to)
+            newfile.sync_folder(folder)
+    return True
+
+
 def make_folder(path: Path) -> bool:
     """Make one folder, 0755 whatever the umask says. False if it exists.
 

@@ -45,6 +45,7 @@ _DM_BASE: Final = (3 << 30) | (DM_IOCTL_BYTES << 16) | (0xFD << 8)
 DM_LIST_DEVICES: Final = _DM_BASE | 2
 DM_DEV_CREATE: Final = _DM_BASE | 3
 DM_DEV_REMOVE: Final = _DM_BASE | 4
+DM_DEV_RENAME: Final = _DM_BASE | 5
 DM_DEV_SUSPEND: Final = _DM_BASE | 6
 DM_DEV_STATUS: Final = _DM_BASE | 7
 DM_TABLE_LOAD: Final = _DM_BASE | 9
@@ -54,6 +55,7 @@ DM_DEV_ARM_POLL: Final = _DM_BASE | 16
 DM_GET_TARGET_VERSION: Final = _DM_BASE | 17
 
 # include/uapi/linux/fs.h and fcntl.h
+_RENAME_NOREPLACE: Final = 1
 _RENAME_EXCHANGE: Final = 2
 _WRITE_AND_WAIT: Final = 1 | 2 | 4  # SYNC_FILE_RANGE_WAIT_BEFORE, _WRITE, _WAIT_AFTER
 
@@ -138,16 +140,28 @@ def exchange(left: str, right: str, *, folder: int) -> None:
 
     Raises OSError, EINVAL where the file system cannot (9p, NFS). Linux 3.15.
     """
+    _rename(folder, left, folder, right, _RENAME_EXCHANGE)
+
+
+def rename_new(folder: int, name: str, to: int, new: str) -> None:
+    """Give a file a new name, in another open folder too, atomically; the name must be free.
+
+    Raises OSError, EEXIST if it is taken, EXDEV on another file system. Linux 3.15.
+    """
+    _rename(folder, name, to, new, _RENAME_NOREPLACE)
+
+
+def _rename(folder: int, name: str, to: int, new: str, flags: int) -> None:
     result = _libc.renameat2(
         ctypes.c_int(folder),
-        ctypes.c_char_p(os.fsencode(left)),
-        ctypes.c_int(folder),
-        ctypes.c_char_p(os.fsencode(right)),
-        ctypes.c_uint(_RENAME_EXCHANGE),
+        ctypes.c_char_p(os.fsencode(name)),
+        ctypes.c_int(to),
+        ctypes.c_char_p(os.fsencode(new)),
+        ctypes.c_uint(flags),
     )
     if result != 0:
         number = ctypes.get_errno() or errno.EIO
-        raise OSError(number, os.strerror(number), left, None, right)
+        raise OSError(number, os.strerror(number), name, None, new)
 
 
 def punch_hole(descriptor: int, start: int, length: int) -> None:

@@ -220,6 +220,11 @@ class LinuxKernel(Kernel):
         with failing(f"remove the file {path}"):
             return files.remove_file(path, expected)
 
+    def move_file(self, path: Path, target: Path, expected: FileIdentity) -> bool:
+        """Give a file another name if it is still the expected one. False if it has it already."""
+        with failing(f"move the file {path} to {target}"):
+            return files.move_file(path, target, expected)
+
     # --- loop devices ------------------------------------------------------------------------
 
     def loop_attach(
@@ -299,6 +304,19 @@ class LinuxKernel(Kernel):
                 return False
             self._dm.suspend(uuid)
         return True
+
+    def dm_give_uuid(self, name: str, device: DeviceNumber, uuid: str) -> bool:
+        """Give a device without a UUID one, under its users. False if it has this one."""
+        doing = f"give dm device {name} the UUID {uuid}"
+        with failing(doing):
+            info = self._dm.info(name=name)
+            if info is None:
+                raise refuse(errno.ENXIO, doing, hint="it is gone; look again")
+            if info.device != device or info.uuid not in ("", uuid):
+                raise _not_that_device(name, f"{info.uuid} ({info.device})", f"{uuid} ({device})")
+            if not info.uuid:
+                self._dm.give_uuid(name, uuid)
+        return not info.uuid
 
     def dm_remove(self, name: str, uuid: str) -> bool:
         """Remove the device of this name if it has this UUID. False if there is none."""

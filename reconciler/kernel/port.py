@@ -217,6 +217,14 @@ class Kernel(Protocol):
     def remove_file(self, path: Path, expected: FileIdentity) -> bool:
         """Unlink a file if it is still (device, inode) `expected`; durable. False if gone."""
 
+    def move_file(self, path: Path, target: Path, expected: FileIdentity) -> bool:
+        """Give a file another name on its file system, if it is still `expected`; durable.
+
+        Whoever has it open, a loop device too, goes on with it. Missing parent folders are made,
+        0700. False if it is at `target` already. What else is there raises PermanentError (EEXIST)
+        and stays; another file system raises PermanentError (EXDEV).
+        """
+
     # --- loop devices ------------------------------------------------------------------------
 
     def loop_attach(
@@ -277,6 +285,13 @@ class Kernel(Protocol):
         """Stop IO, once what is in flight is done. False if it was suspended.
 
         A file system that the host has mounted on it is not frozen first: that would write.
+        """
+
+    def dm_give_uuid(self, name: str, device: DeviceNumber, uuid: str) -> bool:
+        """Give a device without a UUID one, under its users. False if it has this one.
+
+        It can be done once in a device's life. Another number under this name, or another UUID,
+        raises IdentityMismatch or ForeignDevice.
         """
 
     def dm_remove(self, name: str, uuid: str) -> bool:

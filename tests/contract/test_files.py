@@ -286,3 +286,46 @@ class TestRemoveFile:
         with pytest.raises(PermanentError):
             world.kernel.remove_file(world.folder, found(world, world.folder))
         assert world.kernel.list_folder(world.folder) == ()
+
+
+class TestMoveFile:
+    def test_it_is_the_same_file_under_another_name(self, world: World) -> None:
+        path = world.make_file("file", CHUNK)
+        world.write(path, 0, b"kept")
+        expected, target = found(world, path), world.folder / "new" / "name"
+        assert world.kernel.move_file(path, target, expected) is True
+        assert world.kernel.identify(path) is None
+        assert found(world, target).same_file(expected, same_boot=True)
+        assert world.read(target, 0, 4) == b"kept"
+        assert world.kernel.move_file(path, target, expected) is False
+
+    def test_a_loop_on_it_goes_on(self, lab: Lab) -> None:
+        path = lab.file("file", MIB)
+        loop, target = lab.attach(path), lab.world.folder / "other"
+        lab.kernel.move_file(path, target, found(lab.world, path))
+        seen = lab.kernel.loop(loop.number)
+        assert seen is not None
+        assert (seen.backing_path, seen.backs(found(lab.world, target))) == (str(target), True)
+
+    def test_what_is_there_stays(self, lab: Lab) -> None:
+        path, target = lab.file("file", CHUNK), lab.file("other", CHUNK, b"precious")
+        with pytest.raises(PermanentError) as raised:
+            lab.kernel.move_file(path, target, found(lab.world, path))
+        assert raised.value.errno == errno.EEXIST
+        assert lab.world.read(target, 0, 8) == b"precious"
+        assert lab.kernel.identify(path) is not None
+
+    def test_another_file_in_its_place_stays(self, lab: Lab) -> None:
+        expected = found(lab.world, lab.file("old", CHUNK))
+        path = lab.file("new", CHUNK)
+        with pytest.raises(IdentityMismatch):
+            lab.kernel.move_file(path, lab.world.folder / "target", expected)
+        assert lab.kernel.identify(path) is not None
+
+    def test_what_is_gone_cannot_be_moved(self, world: World) -> None:
+        path = world.make_file("file", CHUNK)
+        expected = found(world, path)
+        world.kernel.remove_file(path, expected)
+        with pytest.raises(PermanentError) as raised:
+            world.kernel.move_file(path, world.folder / "target", expected)
+        assert raised.value.errno == errno.ENOENT

@@ -49,3 +49,18 @@ def add_store(stage: Stage, name: str) -> Path:
     path = add_file(stage, name)
     stage.kernel.write(path, 0, b"SnAp" + struct.pack("<III", 1, 1, 8))
     return path
+
+
+def add_foreign_snapshot(stage: Stage, name: str, cow: Path) -> None:
+    """Make a live snapshot over the base as losetup and dmsetup do: no UUID, no marker of ours."""
+    kernel, mapper = stage.kernel, stage.kernel.host.mapper
+    bases = [loop for loop in kernel.loops() if loop.backing_path == str(BASE)]
+    origin = (bases or [add_loop(stage, BASE, str(BASE), read_only=True)])[0]
+    kernel.make_file(cow, MIB)
+    below = add_loop(stage, cow, str(cow))
+    device = mapper.create(name, "")
+    length = Sectors(MIB // 512)
+    table = SnapshotTable(length=length, origin=origin.device, cow=below.device)
+    mapper.load(device, table)
+    mapper.resume(device)
+    kernel.put_link(Path("/dev/mapper") / name, f"../{device.sysname}", replaces=None)

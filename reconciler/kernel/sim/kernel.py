@@ -24,6 +24,7 @@ from reconciler.kernel.sim.host import NO_DEVICE, Host, why_not
 from reconciler.kernel.sim.jails import JailSide
 from reconciler.kernel.sim.loops import LoopDevice, check_same
 from reconciler.kernel.sim.step import change, question
+from reconciler.kernel.sim.taking import TakingSide
 from reconciler.kernel.sim.users import UserSide
 from statemachine.errors import ForeignDevice, IdentityMismatch
 from statemachine.names import UUID_PREFIX
@@ -39,7 +40,7 @@ from statemachine.observed import (
 from statemachine.units import DEFAULT_CHUNK, Bytes
 
 
-class SimKernel(UserSide, JailSide, Kernel):
+class SimKernel(UserSide, JailSide, TakingSide, Kernel):
     """The port in memory; see `port` for each method's contract.
 
     Args:

@@ -203,6 +203,16 @@ class Mapper:
         device.suspended = False
         self._listener.dm_changed(device)
 
+    def give_uuid(self, device: MappedDevice, uuid: str) -> None:
+        """Give a device its UUID, once; EINVAL if it has one, EBUSY if another has this."""
+        if uuid in self._by_uuid:
+            raise os_error(errno.EBUSY, uuid)
+        if device.uuid:
+            raise os_error(errno.EINVAL, device.name)
+        device.uuid = uuid
+        self._by_uuid[uuid] = device
+        self._listener.dm_changed(device)
+
     def rename(self, device: MappedDevice, name: str) -> None:
         """Give a device another name; EBUSY if that is taken."""
         if name in self._by_name:
