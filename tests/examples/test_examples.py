@@ -25,6 +25,8 @@ RUNS = {
 }
 WITH_A_LOG = "04_verify_in_plain_python.py"
 """It takes the file of a log; see test_verify_in_plain_python."""
+WITH_STAND_INS = "firecracker"
+"""It needs KVM; see test_firecracker."""
 TOLD = {
     "01_python_api.py": "it reads: what the base image begins with",
     "02_specs": "3 of 3 disks are as they should be",
@@ -73,7 +75,7 @@ def check_microvm(temporary: Path) -> str:
 
 def test_every_example_is_run() -> None:
     there = {path.name for path in EXAMPLES.iterdir() if not path.name.startswith(("_", "."))}
-    assert there == {*RUNS, WITH_A_LOG}
+    assert there == {*RUNS, WITH_A_LOG, WITH_STAND_INS}
 
 
 @pytest.mark.parametrize("name", [name for name in RUNS if name != "microvm"])
