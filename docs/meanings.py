@@ -100,6 +100,25 @@ MEANINGS: Final[dict[str, dict[str, str]]] = {
         "user": "the user's name",
         "command": "the command line, at most 400 characters",
     },
+    "Parent": {
+        "name": "what it was called",
+        "id": "its identity",
+        "generation": "in which of its generations",
+    },
+    "Point": {
+        "name": "what it is called",
+        "path": "its file",
+        "file": "which file that is",
+    },
+    "Rewind": {
+        "point": "its name",
+    },
+    "DiskCheckpointed": {
+        "kept": "the point",
+    },
+    "DiskPointsDropped": {
+        "points": "their names",
+    },
     "FileIdentity": {
         "device": "`st_dev`",
         "inode": "`st_ino`",

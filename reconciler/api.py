@@ -47,7 +47,9 @@ from statemachine.spec import BUSY_TIMEOUT_S, DriverChoice, OnBusy
 from statemachine.specreader import parse
 
 if TYPE_CHECKING:
-    from reconciler.source import Sources
+    from reconciler.forking import Forked
+    from reconciler.points import Checkpointed, Keeper
+    from reconciler.source import Sources, WhenLive
 
 
 class Byre:
@@ -170,6 +172,64 @@ class Byre:
     ) -> list[Declared]:
         """Have failing, stalled or faulted disks tried again; see `Declarer.retry`."""
         return self._declarer(reason, on_behalf_of).retry(names)
+
+    def fork(
+        self,
+        source: str,
+        names: Sequence[str],
+        *,
+        state: Desired = Desired.LIVE,
+        when_live: WhenLive | str = "suspend",
+        reason: str = "",
+        on_behalf_of: str = "",
+    ) -> Forked:
+        """Make disks of a paused or live disk, all or none; see `Forker.fork`."""
+        from reconciler.forking import Forker  # noqa: PLC0415 - not for those who read the log
+        from reconciler.source import WhenLive  # noqa: PLC0415
+
+        forker = Forker(
+            self.log,
+            self.root,
+            self.settings,
+            self.sources(),
+            reason=reason,
+            on_behalf_of=on_behalf_of,
+        )
+        return forker.fork(source, names, state=state, when_live=WhenLive(when_live))
+
+    def checkpoint(
+        self,
+        name: str,
+        point: str = "",
+        *,
+        keep: int | None = None,
+        when_live: WhenLive | str = "suspend",
+        reason: str = "",
+        on_behalf_of: str = "",
+    ) -> Checkpointed:
+        """Keep a disk as it is now, under the name of a point; see `Keeper.checkpoint`."""
+        from reconciler.source import WhenLive  # noqa: PLC0415 - not for those who read the log
+
+        keeper = self._keeper(reason, on_behalf_of)
+        return keeper.checkpoint(name, point, keep=keep, when_live=WhenLive(when_live))
+
+    def drop_points(
+        self, name: str, points: Sequence[str], *, reason: str = "", on_behalf_of: str = ""
+    ) -> tuple[str, ...]:
+        """Let go of points of a disk, all or none; see `Keeper.drop`."""
+        return self._keeper(reason, on_behalf_of).drop(name, points)
+
+    def go_back(
+        self, name: str, point: str, *, reason: str = "", on_behalf_of: str = ""
+    ) -> Declared:
+        """Ask for a disk to go back to a point and be live; see `Keeper.go_back`."""
+        self._keeper(reason, on_behalf_of).go_back(name, point)
+        return Declared(name=name, changed=True)
+
+    def _keeper(self, reason: str, on_behalf_of: str) -> Keeper:
+        from reconciler.points import Keeper  # noqa: PLC0415 - not for those who read the log
+
+        return Keeper(self.log, self.root, self.sources(), reason=reason, on_behalf_of=on_behalf_of)
 
     def _declarer(self, reason: str, on_behalf_of: str) -> Declarer:
         return Declarer(

@@ -80,6 +80,13 @@ class Root:
         """Return the path of a disk's own file; new for each generation."""
         return self.cows / f"{disk_id}-{generation}.{suffix}"
 
+    def kept(self, disk_id: str, generation: int, what: str, suffix: str) -> Path:
+        """Return the path of a copy of a disk's own file: a point of this name, or one that waits.
+
+        In the folder of the original, as only files of one file system can share blocks.
+        """
+        return self.cows / f"{disk_id}-{generation}@{what}.{suffix}"
+
 
 def _between(low: float, high: float) -> Callable[[object, attrs.Attribute[Any], Any], None]:
     def check(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:

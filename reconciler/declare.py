@@ -318,6 +318,8 @@ class Declarer:
     def _commanded(self, name: str, trigger: Trigger) -> tuple[str, NewEvent | None]:
         record = self._known(name)
         desired = WANTS[trigger]
+        if trigger is Trigger.RESTORE and record.rewind is not None:
+            return name, self._stays_as_it_is(record)
         if record.desired is desired and record.state is not State.REMOVED:
             if record.held is not None:
                 return name, self._event(record, record.wanted, why="command")
@@ -333,6 +335,13 @@ class Declarer:
             raise IllegalTransition(name, record.state, trigger, sources(trigger))
         spec = attrs.evolve(record.wanted, state=desired)
         return name, self._event(record, spec, why="command")
+
+    def _stays_as_it_is(self, record: Record) -> NewEvent | None:
+        """Take back that a disk goes back to a point; None when that is being done just now."""
+        if record.in_flight is not None and record.in_flight.trigger is Trigger.REWIND:
+            return None
+        spec = attrs.evolve(record.wanted, state=Desired.LIVE)
+        return self._event(record, spec, why="command", without_rewind=True)
 
     def _retried(self, name: str) -> tuple[str, NewEvent | None]:
         record = self._known(name)
@@ -352,12 +361,21 @@ class Declarer:
 
     # --- events ------------------------------------------------------------------------------
 
-    def _event(self, record: Record, spec: DiskSpec, *, why: str, moves: Moves = ()) -> NewEvent:
+    def _event(
+        self,
+        record: Record,
+        spec: DiskSpec,
+        *,
+        why: str,
+        moves: Moves = (),
+        without_rewind: bool = False,
+    ) -> NewEvent:
         payload = DiskDeclared(
             **payloads.again(record.spec, spec.to_data()),
             by=self._by,
             why=why,
             on_behalf_of=self._claim,
+            without_rewind=without_rewind,
         )
         payload = linkmoves.told(payload, moves, record.name)
         return self._new(record.name, payload, record, record.generation)

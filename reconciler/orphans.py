@@ -28,7 +28,7 @@ from statemachine import history, payloads
 from statemachine.errors import ActionError
 from statemachine.eventlog import EventLog
 from statemachine.events import CORRELATION_BYTES, EventType, NewEvent
-from statemachine.machine import LIVE, Desired, State, is_met
+from statemachine.machine import LIVE, Desired, State
 from statemachine.names import HOST, DmUuid, base_marker
 from statemachine.observed import DmDevice, FileIdentity, LinkKind, Loop
 from statemachine.projection import Record
@@ -36,8 +36,10 @@ from statemachine.projection import Record
 MAPPER: Final = Path("/dev/mapper")
 PAGE_EVENTS: Final = 1000
 
-_COW_NAME: Final = re.compile(r"\.?([0-9a-f]{32})-([1-9][0-9]{0,9})\.(cow|img)(\.byre-partial)?")
-"""What `Root.cow` makes, and what an interrupted copy of a base leaves (`kernel.clone`)."""
+_COW_NAME: Final = re.compile(
+    r"\.?([0-9a-f]{32})-([1-9][0-9]{0,9})(@[@a-z0-9._-]+)?\.(cow|img)(\.byre-partial)?"
+)
+"""What `Root.cow` and `Root.kept` make, and what an interrupted copy leaves (`kernel.clone`)."""
 _ELSEWHERE: Final = "it belongs to another byre root"
 DELETED: Final = " (deleted)"
 """What the kernel puts behind the path of a file without a name (d_path in fs/d_path.c)."""
@@ -252,23 +254,24 @@ class _Judge:
 
     def files(self) -> Iterable[Orphan]:
         """CoW files and clones that no record needs."""
-        open_names = {Path(r.cow_path).name for r in self._records if not _is_over(r)}
+        open_names = {name for r in self._records if not _is_over(r) for name in _own_names(r)}
         begun = {_key(r) for r in self._records if not r.cow_path}
         for name, file in self._sight.files.items():
             match = _COW_NAME.fullmatch(name)
             assert match is not None, "only ours were looked at"
             owner = DmUuid(match[1], int(match[2]))
             is_partial = name.startswith(".")
-            is_begun = is_partial or owner in begun
+            is_begun = is_partial or (owner in begun and match[3] is None)
             if name in open_names or (owner in self._needed and is_begun):
                 continue
             yield Orphan(
                 kind=OrphanKind.FILE,
                 name=name,
                 identity=f"{file.device}:{file.inode}",
-                evidence=f"{self._why(owner, 'file')}; {file.size.count} bytes long",
+                evidence=f"{self._why(owner, _called(match[3]))}; {file.size.count} bytes long",
                 since=file.mtime_ns,
-                owner=owner,
+                # A kept point can be no disk of its own.
+                owner=owner if match[3] is None else None,
                 file=file,
             )
 
@@ -336,6 +339,20 @@ def _with_data(why: str, elsewhere: str) -> str:
     return f"{why}; its data is in {elsewhere}: {_ELSEWHERE}" if elsewhere else why
 
 
+def _own_names(record: Record) -> set[str]:
+    """Return the names of a disk's own file, of its kept points, and of what waits for it."""
+    waiting = (record.rewind.path,) if record.rewind is not None else ()
+    kept = (point.path for point in record.points)
+    return {Path(path).name for path in (record.cow_path, *kept, *waiting)}
+
+
+def _called(kept: str | None) -> str:
+    """Say what a file is, by what its name has besides its disk's identity."""
+    if kept is None:
+        return "file"
+    return "copy that waited" if kept.startswith("@@") else f"copy of point {kept[1:]}"
+
+
 def _key(record: Record) -> DmUuid:
     return DmUuid(record.id, record.generation)
 
@@ -351,7 +368,7 @@ def _is_at_rest(record: Record) -> bool:
         return False
     if record.state is State.REMOVED:
         return True
-    return is_met(record.state, record.desired) and record.desired is Desired.PAUSED
+    return record.is_met and record.desired is Desired.PAUSED
 
 
 def _dm_names(kernel: Kernel) -> tuple[DmName, ...]:

@@ -9,7 +9,7 @@ import attrs
 
 from reconciler import heldback
 from statemachine.errors import DeadlinePassed, RefusedError
-from statemachine.machine import LIVE, Desired, State, is_met
+from statemachine.machine import LIVE, Desired, State
 from statemachine.projection import Record
 
 
@@ -50,7 +50,7 @@ def is_there(record: Record, *, boot_id: str = "") -> bool:
     wanted_link = record.wanted.link if record.state in LIVE else None
     has_device = bool(record.device_number) or record.cow_loop is not None
     return (
-        is_met(record.state, record.desired)
+        record.is_met
         and not (has_device and boot_id and record.boot_id != boot_id)
         and record.link == str(wanted_link or "")
         and record.in_flight is None

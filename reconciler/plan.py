@@ -97,12 +97,18 @@ def outlook(record: Record) -> tuple[Trigger, ...]:
     """Return the triggers still to come on the way to what is desired."""
     if record.state is State.REMOVED and record.desired is not Desired.REMOVED:
         return tuple(edge.trigger for edge in path(State.ABSENT, record.desired) or ())
-    return tuple(edge.trigger for edge in path(record.state, record.desired) or ())
+    state = record.state
+    first: tuple[Trigger, ...] = ()
+    if record.rewind is not None and state in (*LIVE, State.PAUSED):
+        pause = (Trigger.PAUSE,) if state in LIVE else ()
+        state, first = State.PAUSED, (*pause, Trigger.REWIND)
+    return (*first, *(edge.trigger for edge in path(state, record.desired) or ()))
 
 
 def _fault(view: View) -> Step | None:
     record, seen = view.record, view.seen
-    if record.desired is Desired.REMOVED and record.held is None:
+    # To remove it, or to go back to a point, takes nothing from what is damaged.
+    if (record.desired is Desired.REMOVED or record.rewind is not None) and record.held is None:
         return None
     if record.fault is not None:
         return Rest(why=f"it is faulted: {record.fault.message}")
@@ -141,6 +147,9 @@ def _drift(view: View) -> NoteDrift | None:
 
 def _towards_desired(view: View) -> Step:
     record = view.record
+    back = _back_to_a_point(view)
+    if back is not None:
+        return back
     if is_met(record.state, record.desired):
         if record.failure is not None and not _is_spared(record):
             return _move(view, Trigger.REPAIR, why="the last try failed, and all looks well now")
@@ -152,6 +161,17 @@ def _towards_desired(view: View) -> Step:
     if heldback.holds_back(record, trigger):
         return Rest(why=heldback.why(record))
     return _move(view, trigger, why=f"it is {record.state}, {record.desired} is desired")
+
+
+def _back_to_a_point(view: View) -> Move | None:
+    """Return the next step on the way back to a point; None where nobody wants that."""
+    record = view.record
+    if record.rewind is None or record.desired is Desired.REMOVED:
+        return None
+    why = f"it goes back to point {record.rewind.point}"
+    if record.state in LIVE:
+        return _move(view, Trigger.PAUSE, why=why)
+    return _move(view, Trigger.REWIND, why=why) if record.state is State.PAUSED else None
 
 
 def _is_spared(record: Record) -> bool:

@@ -20,7 +20,7 @@ from reconciler.plan import Move, NoteDrift
 from statemachine import payloads
 from statemachine.errors import ActionError
 from statemachine.events import CORRELATION_BYTES, NewEvent
-from statemachine.machine import LIVE, State, Trigger, is_met
+from statemachine.machine import LIVE, State, Trigger
 from statemachine.observed import FileIdentity
 from statemachine.projection import Record
 from statemachine.spec import DriverChoice
@@ -58,7 +58,7 @@ def _is_over(record: Record) -> bool:
     One that comes in between belongs to the request, whose end comes only after its repair.
     """
     is_busy = record.in_flight is not None or record.failure is not None
-    return is_met(record.state, record.desired) and not is_busy
+    return record.is_met and not is_busy
 
 
 def drifted(view: View, choice: Choice, step: NoteDrift) -> payloads.DriftDetected:

@@ -117,7 +117,7 @@ class Sources:
             TransientError: it is being changed just now, or somebody resumes it all the time.
             BlockedError: there is no room for the copy of a live disk's file.
         """
-        self._refuse(record, when_live)
+        self.refuse(record, when_live)
         path = self.own_file(record)
         with contextlib.ExitStack() as stack:
             base = None
@@ -173,7 +173,8 @@ class Sources:
 
     # --- what is refused ---------------------------------------------------------------------
 
-    def _refuse(self, record: Record, when_live: WhenLive) -> None:
+    def refuse(self, record: Record, when_live: WhenLive) -> None:
+        """Refuse a disk that cannot be read; see `opened` for what is raised."""
         if record.fault is not None:
             msg = f"{record.name} is faulted: {record.fault.message}"
             raise RefusedError(msg, hint=record.fault.hint)

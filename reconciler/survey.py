@@ -21,7 +21,7 @@ from reconciler.drivers import jailing
 from reconciler.drivers.cow_room import freeze_above, grow_above
 from reconciler.kernel.port import DmName, Kernel
 from reconciler.space import SpaceLevel
-from statemachine.machine import LIVE, State, is_met
+from statemachine.machine import LIVE, State
 from statemachine.names import UUID_PREFIX, DmUuid
 from statemachine.observed import DmDevice, FileIdentity, Loop, SnapshotHealth
 from statemachine.projection import Record
@@ -135,7 +135,7 @@ def _is_at_rest(record: Record) -> bool:
         and record.failure is None
         and record.fault is None
         and record.frozen is None
-        and is_met(record.state, record.desired)
+        and record.is_met
     )
 
 

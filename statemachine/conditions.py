@@ -9,7 +9,6 @@ import enum
 
 import attrs
 
-from statemachine.machine import is_met
 from statemachine.projection import Record
 
 
@@ -74,7 +73,7 @@ def conditions(record: Record) -> tuple[Condition, ...]:
 
 def _ready(record: Record) -> Condition:
     at_hand = record.fault is None and record.frozen is None
-    ready = is_met(record.state, record.desired) and at_hand
+    ready = record.is_met and at_hand
     return Condition(
         type=ConditionType.READY,
         status="True" if ready else "False",

@@ -13,6 +13,7 @@ from typing import Any, Final
 import attrs
 
 from statemachine.asker import Requester
+from statemachine.lineage import Parent, Point, Rewind
 from statemachine.machine import State, Trigger
 from statemachine.observed import FileIdentity
 
@@ -20,6 +21,8 @@ ADOPTED: Final = "adopted"
 """The `why` of a declaration by which a person took in what the kernel has and the log had not."""
 IMPORTED: Final = "imported"
 """The `why` of a declaration of a disk that was made of a delta."""
+FORKED: Final = "forked"
+"""The `why` of a declaration of a disk that was made of another one."""
 
 
 @attrs.frozen(kw_only=True)
@@ -38,7 +41,8 @@ class DiskDeclared:
     """The pin: which base, and which content, this generation is built on."""
     by: Requester | None = None
     why: str = "declared"
-    """"declared", "command" (pause, restore, remove), "pruned", "adopted", "imported" or "link"."""
+    """"declared", "command" (pause, restore, remove), "pruned", "adopted", "imported", "forked",
+    "link"."""
     on_behalf_of: str = ""
     link_from: str = ""
     """The disk that this one takes its link over from; told of both in one transaction."""
@@ -46,6 +50,12 @@ class DiskDeclared:
     """Where that link leads until this disk is live; "" if there was none in its place."""
     link_to: str = ""
     """The disk that takes this one's link over."""
+    forked_from: Parent | None = None
+    """Which disk it was made of."""
+    rewind: Rewind | None = None
+    """The point that it is to go back to, once it is paused."""
+    without_rewind: bool = False
+    """Whether it is not to go back any more to the point that was said before."""
 
     def spec_after(self, before: dict[str, str]) -> dict[str, str]:
         """Return the whole spec, when this follows on one."""
@@ -237,3 +247,25 @@ class DiskExported:
     frozen_ns: int = 0
     """How long the disk was suspended for it; 0 if it was not."""
     by: Requester | None = None
+
+
+@attrs.frozen(kw_only=True)
+class DiskCheckpointed:
+    """A point of the disk is kept from now on; the disk is as it was."""
+
+    kept: Point
+    frozen_ns: int = 0
+    """How long the disk was suspended for it; 0 if it was not."""
+    by: Requester | None = None
+    on_behalf_of: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class DiskPointsDropped:
+    """Points are kept no more; their files are deleted after this is in the log."""
+
+    points: tuple[str, ...]
+    why: str = "asked"
+    """"asked", or "keep 3": there were more than so many."""
+    by: Requester | None = None
+    on_behalf_of: str = ""

@@ -49,6 +49,8 @@ class EventType(enum.StrEnum):
     DISK_FROZEN = "disk.frozen"
     DISK_THAWED = "disk.thawed"
     DISK_EXPORTED = "disk.exported"
+    DISK_CHECKPOINTED = "disk.checkpointed"
+    DISK_POINTS_DROPPED = "disk.points_dropped"
     ORPHAN_FOUND = "orphan.found"
     ORPHAN_RESOLVED = "orphan.resolved"
     LOG_RESTORED = "log.restored"

@@ -45,6 +45,7 @@ class Trigger(enum.StrEnum):
     LOSE = "lose"
     FIND = "find"
     REPAIR = "repair"
+    REWIND = "rewind"
 
 
 class Desired(enum.StrEnum):
@@ -72,6 +73,7 @@ _REMOVE_WHY = "everything goes, the CoW file too; ends the generation"
 _LOSE_WHY = "drift: the kernel side vanished, the CoW file did not"
 _FIND_WHY = "drift: somebody did it by hand"
 _FIND_DATA_WHY = "drift: it has data that the log has not heard of: an older log, or an orphan"
+_REWIND_WHY = "a person's word: its own file gives way to a copy of a kept point"
 _REPAIR_WHY = "drift within the state: a link, a node, a suspended device, a left-over loop"
 
 EDGES: Final = (
@@ -80,6 +82,7 @@ EDGES: Final = (
     Edge(Trigger.PAUSE, State.SNAPSHOTTED, State.PAUSED, _PAUSE_WHY),
     Edge(Trigger.PAUSE, State.RESTORED, State.PAUSED, _PAUSE_WHY),
     Edge(Trigger.RESTORE, State.PAUSED, State.RESTORED, "live again on the kept CoW file"),
+    Edge(Trigger.REWIND, State.PAUSED, State.PAUSED, _REWIND_WHY),
     Edge(Trigger.REMOVE, State.ABSENT, State.REMOVED, "given up before it was attached"),
     Edge(Trigger.REMOVE, State.ATTACHED, State.REMOVED, _REMOVE_WHY),
     Edge(Trigger.REMOVE, State.SNAPSHOTTED, State.REMOVED, _REMOVE_WHY),

@@ -45,6 +45,19 @@ def disk_name(text: object) -> DiskName:
     return DiskName(text)
 
 
+def point_name(text: object) -> str:
+    """Check the name of a kept point of a disk; the rule is that of disks.
+
+    Raises:
+        ValueError: with the rule in its text, when the name breaks it.
+    """
+    if not isinstance(text, str) or _NAME.fullmatch(text) is None or ".." in text:
+        found = repr(text[:80]) if isinstance(text, str) else f"a {type(text).__name__}"
+        msg = f"{found} is not the name of a point; allowed is {NAME_RULE}"
+        raise ValueError(msg)
+    return text
+
+
 @attrs.frozen
 class DmUuid:
     """The identity of one life-long dm device: a disk in one of its generations."""

@@ -15,10 +15,11 @@ from typing import Any, Final
 
 import attrs
 
-from statemachine import handover, payloads
+from statemachine import failures, handover, keeping, payloads
 from statemachine.errors import ForeignDevice
 from statemachine.events import Event
 from statemachine.jail import path_in
+from statemachine.lineage import Parent, Point, Rewind
 from statemachine.machine import LIVE, Desired, State, Trigger, is_met
 from statemachine.names import HOST
 from statemachine.observed import FileIdentity
@@ -84,6 +85,12 @@ class Record:
     fault: Fault | None = None
     frozen: Frozen | None = None
     held: Held | None = None
+    parent: Parent | None = None
+    """Which disk it was forked off."""
+    points: tuple[Point, ...] = ()
+    """Which points of it are kept, the oldest first."""
+    rewind: Rewind | None = None
+    """The point that it goes back to as soon as it is paused."""
     cow_level: int = 0
     """The highest fill level of the exception store that was told of, in percent."""
 
@@ -96,6 +103,11 @@ class Record:
     def desired(self) -> Desired:
         """What the disk should be."""
         return Desired(self.spec["state"])
+
+    @property
+    def is_met(self) -> bool:
+        """Whether it is what is desired, its data too."""
+        return self.rewind is None and is_met(self.state, self.desired)
 
     @property
     def expect(self) -> tuple[int, int]:
@@ -120,6 +132,9 @@ _NOT_LIVE: Final[dict[str, Any]] = {
     "jail_number": "",
     "frozen": None,
 }
+_REMOVED: Final[dict[str, Any]] = {
+    "made_folders": (), "cow": None, "fault": None, "points": (), "rewind": None,
+}  # fmt: skip
 
 
 Changes = dict[str, Any]
@@ -202,8 +217,9 @@ def _declared(record: Record | None, event: Event, payload: payloads.DiskDeclare
             declared_seq=event.seq,
             link_from=payload.link_from,
             link_taken=payload.link_taken,
+            parent=payload.forked_from,
         )
-    changes = {
+    changes: Changes = {
         "version": event.version,
         "seq": event.seq,
         "declared_seq": event.seq,
@@ -214,7 +230,7 @@ def _declared(record: Record | None, event: Event, payload: payloads.DiskDeclare
         "failure": None,
         "held": None,
     }
-    return _changed(record, changes | handover.told(record, payload))
+    return _changed(record, changes | handover.told(record, payload) | keeping.told(payload))
 
 
 def _started(record: Record, event: Event, payload: payloads.TransitionStarted) -> Changes:
@@ -256,7 +272,9 @@ def _completed(record: Record, event: Event, payload: payloads.TransitionComplet
         "failure": None,
     }
     if payload.target is State.REMOVED:
-        return settled | _NOT_LIVE | {"made_folders": (), "cow": None, "fault": None}
+        return settled | _NOT_LIVE | _REMOVED
+    if payload.trigger is Trigger.REWIND:
+        settled |= {"rewind": None, "cow_level": 0}
     if not payload.cow_is_other:
         settled |= {"cow": _cow_after(record, payload), "cow_boot_id": event.boot_id}
     if payload.target is State.PAUSED:
@@ -282,28 +300,13 @@ def _cow_after(record: Record, payload: payloads.TransitionCompleted) -> FileIde
 
 
 def _failed(record: Record, event: Event, payload: payloads.TransitionFailed) -> Changes:
-    before = record.failure
-    same = before is not None and (before.trigger, before.kind) == (payload.trigger, payload.kind)
     return {
         "attempts": payload.attempt,
         # Whatever was in the way was there before, and is not to be taken for what was begun.
         "links_begun": () if payload.kind == ForeignDevice.kind else record.links_begun,
         "nodes_begun": () if payload.kind == ForeignDevice.kind else record.nodes_begun,
         "in_flight": None,
-        "failure": Failure(
-            trigger=payload.trigger,
-            consequence=payload.consequence,
-            kind=payload.kind,
-            message=payload.message,
-            since=before.since if same and before else event.at,
-            hint=payload.hint,
-            errno=payload.errno,
-            exit_code=payload.exit_code,
-            holders=payload.holders,
-            retry_at=payload.retry_at,
-            world=payload.world,
-            overdue=payload.overdue,
-        ),
+        "failure": failures.after(record.failure, payload, at=event.at),
     }
 
 
@@ -340,8 +343,7 @@ def _faulted(_: Record, event: Event, payload: payloads.DiskFaulted) -> Changes:
     return {"fault": fault, "in_flight": None}
 
 
-def _recovered(_: Record, event: Event, payload: payloads.DiskRecovered) -> Changes:
-    del payload
+def _recovered(_: Record, event: Event, __: payloads.DiskRecovered) -> Changes:
     return {
         "fault": None,
         "failure": None,
@@ -354,16 +356,14 @@ def _recovered(_: Record, event: Event, payload: payloads.DiskRecovered) -> Chan
 def _held(_: Record, event: Event, payload: payloads.DiskHeld) -> Changes:
     # What was begun before the backup was made has ended since, one way or the other.
     held = Held(message=payload.message, since=event.at)
-    return {"held": held, "in_flight": None, "failure": None}
+    return {"held": held, "in_flight": None, "failure": None, "rewind": None}
 
 
-def _level_crossed(_: Record, event: Event, payload: payloads.CowThresholdCrossed) -> Changes:
-    del event
+def _level_crossed(_: Record, __: Event, payload: payloads.CowThresholdCrossed) -> Changes:
     return {"cow_level": payload.percent}
 
 
-def _grown(record: Record, event: Event, payload: payloads.CowGrown) -> Changes:
-    del event
+def _grown(record: Record, _: Event, payload: payloads.CowGrown) -> Changes:
     if record.cow is None:
         return {}
     cow = attrs.evolve(record.cow, size=Bytes(payload.to_bytes))
@@ -375,8 +375,7 @@ def _frozen(_: Record, event: Event, payload: payloads.DiskFrozen) -> Changes:
     return {"frozen": frozen}
 
 
-def _thawed(_: Record, event: Event, payload: payloads.DiskThawed) -> Changes:
-    del event, payload
+def _thawed(_: Record, __: Event, ___: payloads.DiskThawed) -> Changes:
     return {"frozen": None}
 
 
@@ -388,6 +387,8 @@ _HANDLERS: Final[dict[type, Callable[[Record, Event, Any], Changes]]] = {
     payloads.DiskFaulted: _faulted,
     payloads.DiskRecovered: _recovered,
     payloads.DiskHeld: _held,
+    payloads.DiskCheckpointed: keeping.checkpointed,
+    payloads.DiskPointsDropped: keeping.dropped,
     payloads.CowThresholdCrossed: _level_crossed,
     payloads.CowGrown: _grown,
     payloads.DiskFrozen: _frozen,

@@ -23,6 +23,7 @@ from reconciler.actions.files import (
     CheckCow,
     CloneBase,
     MakeCow,
+    PutInPlace,
     RemoveCow,
     SyncCow,
 )
@@ -75,6 +76,7 @@ __all__ = [
     "MakeLink",
     "MakeNode",
     "OfferFile",
+    "PutInPlace",
     "ReleaseBase",
     "RemoveCow",
     "RemoveDm",

@@ -166,6 +166,52 @@ class SyncCow:
 
 
 @attrs.frozen
+class PutInPlace:
+    """Have another file be the disk's own: a copy of a kept point, which the log knows.
+
+    What the disk had until then ends here. That is why it is the last action of its plan, and why
+    a person's word comes before it.
+    """
+
+    source: Path
+    path: Path
+    expected: FileIdentity
+    recorded: FileIdentity
+    same_boot: bool = attrs.field(kw_only=True)
+    """Whether `expected` was taken in this boot."""
+    cow_same_boot: bool = attrs.field(kw_only=True)
+    """Whether `recorded` was."""
+
+    def do(self, scene: Scene) -> bool:
+        """Rename it, or find that it was done; refuses any file that is neither."""
+        there, waiting = scene.kernel.identify(self.path), scene.kernel.identify(self.source)
+        expected = self.expected
+        if there is not None and expected.same_file(there, same_boot=self.same_boot):
+            scene.cow = there
+            return scene.kernel.move_file(self.source, self.path, expected=there, replaces=there)
+        if there and not self.recorded.same_file(there, same_boot=self.cow_same_boot):
+            msg = f"{self.path} is another file: recorded {self.recorded}; found {there}"
+            raise IdentityMismatch(msg, hint="move it away; byre replaces only what it made")
+        if waiting is None:
+            msg = f"the copy of the point is gone: {self.source}"
+            raise PermanentError(msg, kind="point-missing", hint="`byre restore --to` once more")
+        if not expected.same_content(waiting, same_boot=self.same_boot):
+            msg = f"{self.source} is another file: recorded {expected}; found {waiting}"
+            raise IdentityMismatch(msg, hint="`byre restore --to` once more")
+        scene.kernel.move_file(
+            self.source, self.path, expected=waiting, replaces=there or self.recorded
+        )
+        scene.cow = scene.kernel.identify(self.path)
+        return True
+
+    def undo(self, scene: Scene) -> None:
+        """What was replaced does not come back; this is why it is the last action of a plan."""
+
+    def __str__(self) -> str:
+        return f"put {self.source.name} in the place of {self.path}"
+
+
+@attrs.frozen
 class RemoveCow:
     """Delete the disk's own file: its data ends here."""
 

@@ -186,11 +186,51 @@ pause_command = _commanding(
     "Take disks out of the kernel and keep their data.",
     "byre pause sb-1 sb-2 --wait",
 )
-restore_command = _commanding(
-    Trigger.RESTORE,
-    "Bring paused disks back to life, with their data.",
-    "byre restore sb-1 --wait",
+
+
+@click.command(
+    "restore",
+    epilog=options.epilog("byre restore sb-1 --wait", "byre restore sb-1 --to clean --wait"),
 )
+@options.names(required=True)
+@click.option("--to", "point", metavar="POINT", help="Go back to a kept point; one NAME only.")
+@options.waiting
+@options.reasoned
+@options.claimed
+@options.output("table", "json")
+@click.pass_obj
+def restore_command(
+    ctx: Context,
+    *,
+    names: tuple[str, ...],
+    point: str | None,
+    wait: bool,
+    timeout_s: float,
+    reason: str,
+    on_behalf_of: str,
+    output: str,
+) -> int:
+    """Bring paused disks back to life, with their data.
+
+    With --to the disk is paused first if it is live, and its data gives way to that of the point;
+    what was written since is lost. The copy of the point is made before, so the disk is away for
+    no longer than a pause and a restore take. A faulted disk may go back as well. Without --to,
+    what was not begun yet of going back is taken back.
+    """
+    several = _unique(names)
+    if point is not None and len(several) > 1:
+        raise click.UsageError(f"--to goes with one disk; there are {len(several)}")
+    with opened(ctx) as byre:
+        if point is None:
+            declared = byre.command(
+                several, Trigger.RESTORE, reason=reason, on_behalf_of=on_behalf_of
+            )
+        else:
+            back = byre.go_back(several[0], point, reason=reason, on_behalf_of=on_behalf_of)
+            declared = [back]
+        return finish(byre, declared, wait=wait, timeout_s=timeout_s, output=output)
+
+
 remove_command = _commanding(
     Trigger.REMOVE,
     "Remove disks and delete their data.",

@@ -8,6 +8,7 @@ from typing import Any
 from reconciler.kernel.port import Kernel
 from statemachine.conditions import conditions
 from statemachine.errors import ByreError
+from statemachine.lineage import Point
 from statemachine.projection import Record
 from statemachine.questions import iso
 from statemachine.spec import DiskSpec
@@ -30,6 +31,9 @@ def disk(record: Record, kernel: Kernel) -> dict[str, Any]:
         "jail": _jail(record, spec),
         "base": str(spec.base),
         "cow": _cow(record, spec, kernel),
+        "parent": _parent(record),
+        "points": [point(each, kernel) for each in record.points],
+        "rewind_to": record.rewind.point if record.rewind else None,
         "conditions": [
             {
                 "type": each.type.value,
@@ -47,6 +51,33 @@ def disk(record: Record, kernel: Kernel) -> dict[str, Any]:
     }
 
 
+def _parent(record: Record) -> dict[str, Any] | None:
+    """Return which disk it was forked off, and how."""
+    parent = record.parent
+    if parent is None:
+        return None
+    return {
+        "name": parent.name,
+        "id": parent.id,
+        "generation": parent.generation,
+        "point": parent.point or None,
+        "seq": parent.seq,
+        "how": parent.how,
+        "frozen_ms": parent.frozen_ns / 1e6,
+    }
+
+
+def point(kept: Point, kernel: Kernel) -> dict[str, Any]:
+    """Return a kept point of a disk."""
+    return {
+        "name": kept.name,
+        "at": iso(kept.at),
+        "path": kept.path,
+        "how": kept.how,
+        "used_bytes": _allocated(kept.path, kernel),
+    }
+
+
 def _jail(record: Record, spec: DiskSpec) -> dict[str, Any] | None:
     """Return the node in the disk's jail, with the number that it has while the disk is live."""
     jail = spec.jail
@@ -60,10 +91,7 @@ def _cow(record: Record, spec: DiskSpec, kernel: Kernel) -> dict[str, Any]:
     """Return the disk's own file: the room it takes now, and what it can grow to."""
     used = 0
     if record.cow is not None:
-        try:
-            used = kernel.allocated(Path(record.cow_path)).count
-        except ByreError:
-            used = 0  # not ours to read; the record is still worth showing
+        used = _allocated(record.cow_path, kernel)
     return {
         "path": record.cow_path if record.cow is not None else None,
         "used_bytes": used,
@@ -71,3 +99,11 @@ def _cow(record: Record, spec: DiskSpec, kernel: Kernel) -> dict[str, Any]:
         "chunk_bytes": spec.chunk_size.count,
         "direct_io": spec.direct_io,
     }
+
+
+def _allocated(path: str, kernel: Kernel) -> int:
+    """Return the room that a file takes; 0 where it is not ours to see."""
+    try:
+        return kernel.allocated(Path(path)).count
+    except ByreError:
+        return 0  # the record is still worth showing

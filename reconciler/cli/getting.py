@@ -108,7 +108,7 @@ def _show(records: Sequence[Record], output: str) -> None:
     now = SystemClock().now_ns()
     columns = ["NAME", "STATE", "DESIRED", "DEVICE", "SINCE", "CONDITION"]
     if output == "wide":
-        columns += ["LINK", "BASE", "DRIVER", "GENERATION", "ID", "COW"]
+        columns += ["LINK", "BASE", "DRIVER", "GENERATION", "ID", "COW", "PARENT"]
     say.table(columns, [_row(record, now, wide=output == "wide") for record in records])
 
 
@@ -131,5 +131,6 @@ def _row(record: Record, now_ns: int, *, wide: bool) -> list[str]:
             str(record.generation),
             record.id,
             record.cow_path or "-",
+            str(record.parent or "-"),
         ]
     return row

@@ -24,7 +24,7 @@ from reconciler.actions import (
     RemoveCow,
 )
 from reconciler.bases import BaseLoops
-from reconciler.drivers import directio, jailing, linking
+from reconciler.drivers import directio, jailing, keeping, linking
 from reconciler.drivers.port import Appraisal, Ground, Shape, left_links, link_defects
 from reconciler.kernel.port import Capabilities, Kernel
 from statemachine.machine import LIVE, State, Trigger
@@ -106,13 +106,16 @@ class Clone:
             trigger is Trigger.REPAIR and record.state in LIVE
         ):
             return tuple(self._go_live(record, observed, ground, cow))
-        actions = [
+        actions: list[Action] = [
             *linking.drop_link(record, observed, _targets(record, observed)),
             *jailing.drop(record, observed),
             DetachCow(cow, record.id, record.generation),
             *linking.drop_folders(record),
         ]
+        if trigger is Trigger.REWIND:
+            actions += keeping.go_back(record, ground, cow)
         if trigger is Trigger.REMOVE:
+            actions += keeping.drop_all(record, ground)
             same_boot = record.cow_boot_id == ground.boot_id
             actions.append(RemoveCow(cow, record.cow, same_boot))
         return tuple(actions)

@@ -32,7 +32,7 @@ from reconciler.actions import (
 )
 from reconciler.actions.links import CheckName, DropNode, MakeNode
 from reconciler.bases import BaseLoops
-from reconciler.drivers import directio, dm_appraisal, jailing, linking
+from reconciler.drivers import directio, dm_appraisal, jailing, keeping, linking
 from reconciler.drivers.cow_room import first_size
 from reconciler.drivers.dm_appraisal import link_texts, node_path, uuid_of
 from reconciler.drivers.port import Appraisal, Ground
@@ -111,7 +111,10 @@ class DmSnapshot:
         if trigger in (Trigger.SNAPSHOT, Trigger.RESTORE):
             return tuple(self._go_live(record, observed, ground, cow))
         actions = self._take_down(record, observed, cow)
+        if trigger is Trigger.REWIND:
+            actions += keeping.go_back(record, ground, cow)
         if trigger is Trigger.REMOVE:
+            actions += keeping.drop_all(record, ground)
             same_boot = record.cow_boot_id == ground.boot_id
             actions.append(RemoveCow(cow, record.cow, same_boot))
         return tuple(actions)

@@ -68,6 +68,19 @@ class Flushes:
         threading.Thread(target=self._flush, args=words, name="byre-flush", daemon=True).start()
         return True
 
+    def flush(self, uuid: str) -> None:
+        """Flush a device and wait for it; a suspended one, or none, is left alone.
+
+        Raises:
+            OSError: it cannot be looked at, opened or written.
+        """
+        info = self._dm.info(uuid=uuid)
+        if info is None or info.has(Flag.SUSPEND):
+            return
+        with ioctl.opened(self._dev / f"dm-{info.device.minor}", os.O_RDONLY) as descriptor:
+            if os.fstat(descriptor).st_rdev == os.makedev(info.device.major, info.device.minor):
+                os.fsync(descriptor)
+
     def _flush(self, uuid: str, descriptor: int, info: Reply) -> None:
         give_up_s = time.monotonic() + FLUSH_S_MAX
         try:

@@ -19,15 +19,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from reconciler.kernel import clone, files, links, nodes, safepath
+from reconciler.kernel import files, links, nodes, safepath
 from reconciler.kernel.able import NO_DEVICE_MAPPER, Abilities
+from reconciler.kernel.copies import CopySide
 from reconciler.kernel.dm import DeviceMapper
 from reconciler.kernel.dmstruct import Flag, Reply
 from reconciler.kernel.flushing import Flushes
 from reconciler.kernel.holders import HolderFinder
 from reconciler.kernel.ioctl import failing, refuse
 from reconciler.kernel.loopdev import LoopDevices
-from reconciler.kernel.port import Capabilities, CloneMethod, CowHeader, DmName, FreeSpace, Kernel
+from reconciler.kernel.port import Capabilities, CowHeader, DmName, FreeSpace, Kernel
 from statemachine.errors import ForeignDevice, IdentityMismatch, RefusedError
 from statemachine.jail import Jail
 from statemachine.names import UUID_PREFIX
@@ -47,7 +48,7 @@ _CAPABLE_S: Final = 0.5
 _IN_USE: Final = "`byre explain` names who holds it"
 
 
-class LinuxKernel(Kernel):
+class LinuxKernel(CopySide, Kernel):
     """The port on system calls; see `port` for each method's contract."""
 
     def __init__(
@@ -208,13 +209,6 @@ class LinuxKernel(Kernel):
         with failing(f"sync the file {path}"):
             files.sync_file(path, expected)
 
-    def clone_file(
-        self, source: Path, target: Path, size: Bytes, *, expected: FileIdentity | None = None
-    ) -> CloneMethod:
-        """Make `target` a private copy of `source`: a reflink, else a sparse copy."""
-        with failing(f"copy {source} to {target}"):
-            return clone.clone_file(source, target, size, expected=expected)
-
     def remove_file(self, path: Path, expected: FileIdentity) -> bool:
         """Unlink a file if it is still the expected one; durable. False if gone."""
         with failing(f"remove the file {path}"):
@@ -317,6 +311,11 @@ class LinuxKernel(Kernel):
             if not info.uuid:
                 self._dm.give_uuid(name, uuid)
         return not info.uuid
+
+    def dm_flush(self, uuid: str) -> None:
+        """Have what the host holds in its cache of a device written to it."""
+        with failing(f"flush dm device {uuid}"):
+            self._flushes.flush(uuid)
 
     def dm_remove(self, name: str, uuid: str) -> bool:
         """Remove the device of this name if it has this UUID. False if there is none."""

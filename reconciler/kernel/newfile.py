@@ -32,12 +32,13 @@ def is_there(place: Place) -> bool:
 
 
 @contextlib.contextmanager
-def made(place: Place, *, replace: bool = False) -> Iterator[int]:
+def made(place: Place, *, replace: bool = False, durable: bool = True) -> Iterator[int]:
     """Open a new file, 0600, that gets its name when the block ends well and is fsynced.
 
     Args:
         place: the name, and the open folder for it.
         replace: whether a regular file that has the name may be replaced.
+        durable: whether to fsync; without, an fsync of the named file makes up for it.
 
     Raises:
         OSError: EEXIST if something has the name that is not to be replaced.
@@ -45,10 +46,12 @@ def made(place: Place, *, replace: bool = False) -> Iterator[int]:
     _refuse_taken(place, replace=replace)
     with _unnamed(place) as descriptor:
         yield descriptor
-        os.fsync(descriptor)
+        if durable:
+            os.fsync(descriptor)
         _refuse_taken(place, replace=replace)
         _name(descriptor, place, replace=replace)
-    sync_folder(place.folder)
+    if durable:
+        sync_folder(place.folder)
 
 
 @contextlib.contextmanager

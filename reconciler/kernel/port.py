@@ -135,6 +135,9 @@ class Kernel(Protocol):
     def allocated(self, path: Path) -> Bytes:
         """Return how many bytes a file occupies (st_blocks * 512); 0 when it is missing."""
 
+    def shares_blocks(self, path: Path) -> bool:
+        """Tell whether a copy of this file in its folder would be a reflink, and take no room."""
+
     def free_space(self, path: Path) -> FreeSpace:
         """Return the room on the file system of the nearest existing parent of a path."""
 
@@ -201,17 +204,35 @@ class Kernel(Protocol):
         """Make what was written to a file survive a power cut, through a loop device as well.
 
         Needed where the kernel wrote and nobody flushed: it leaves a new exception store's header
-        in the cache until the first exception is committed (kernel fact 22).
+        in the cache until the first exception is committed (kernel fact 22). Of a file that
+        `clone_file` has just made, the name survives as well.
         """
 
     def clone_file(
-        self, source: Path, target: Path, size: Bytes, *, expected: FileIdentity | None = None
+        self,
+        source: Path,
+        target: Path,
+        size: Bytes,
+        *,
+        expected: FileIdentity | None = None,
+        durable: bool = True,
     ) -> CloneMethod:
         """Make `target` a private copy of `source`, 0600: FICLONE, else a sparse copy.
 
         Written under a temporary name and renamed when it is whole and durable, so `target` is
         either complete or not there. An existing target raises PermanentError (EEXIST), and a
-        source that is not `expected`, where that is given, IdentityMismatch.
+        source that is not `expected`, where that is given, IdentityMismatch. One that is not
+        `durable` is whole, and survives a power cut once `sync_file` was called for it.
+        """
+
+    def move_file(
+        self, source: Path, target: Path, *, expected: FileIdentity, replaces: FileIdentity
+    ) -> bool:
+        """Rename a file over another in one step, durable. False if it was done before.
+
+        The source must be `expected`, and what is at the target `replaces`, or nothing may be
+        there: anything else in place raises IdentityMismatch and stays. Done before is: the target
+        is `expected`. The two are in one folder.
         """
 
     def remove_file(self, path: Path, expected: FileIdentity) -> bool:
@@ -292,6 +313,12 @@ class Kernel(Protocol):
 
         It can be done once in a device's life. Another number under this name, or another UUID,
         raises IdentityMismatch or ForeignDevice.
+        """
+
+    def dm_flush(self, uuid: str) -> None:
+        """Have what the host holds in its cache of a device written to it; returns when it is.
+
+        What waits then in a suspend is little. A suspended device is left alone: it would wait.
         """
 
     def dm_remove(self, name: str, uuid: str) -> bool:

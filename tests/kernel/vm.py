@@ -41,6 +41,7 @@ from tests.kernel.image import ImageError, ensure_kernel
 REPOSITORY = Path(__file__).resolve().parents[2]
 CACHE = REPOSITORY / ".cache" / "vm"
 PACKAGES = (
+    "btrfs-progs",
     "busybox-static",
     "dmsetup",
     "e2fsprogs",

@@ -227,12 +227,20 @@ def _on_loop(stage: Stage, record: Record) -> bool:
 
 def _file_leaks(stage: Stage, records: list[Record]) -> Iterator[str]:
     kept = [r for r in records if r.state not in (State.ABSENT, State.REMOVED)]
-    wanted = sorted(Path(record.cow_path).name for record in kept)
+    wanted = sorted(name for record in kept for name in _files_of(record))
     found = list(stage.kernel.list_folder(stage.byre.root.cows))
     if wanted != found:
         yield f"files: wanted {wanted}, found {found}"
     for record in records:
         yield from _place_leaks(stage, record)
+
+
+def _files_of(record: Record) -> Iterator[str]:
+    """Yield the names of a disk's own file, of its points, and of what waits to be its file."""
+    yield Path(record.cow_path).name
+    yield from (Path(point.path).name for point in record.points)
+    if record.rewind is not None:
+        yield Path(record.rewind.path).name
 
 
 def _place_leaks(stage: Stage, record: Record) -> Iterator[str]:

@@ -79,7 +79,20 @@ def _loop(stage: Stage, path: Path, marker: str, *, read_only: bool = False) -> 
     return stage.kernel.loop_attach(path, file, marker=marker, read_only=read_only)
 
 
+def checkpoint_and_write(stage: Stage) -> None:
+    """Keep a point, and spoil the disk afterwards."""
+    stage.kernel.host.tree.get(BASE).fs.reflink = True  # a live clone is kept in no other way
+    stage.byre.checkpoint("sb-1", "clean")
+    stage.kernel.write(LINK, AT, b"spoiled".ljust(len(DATA)))
+    stage.kernel.flush(LINK)
+
+
+def go_back(stage: Stage) -> None:
+    stage.byre.go_back("sb-1", "clean")
+
+
 LIFE: tuple[Step, ...] = (declare(Desired.LIVE), declare(Desired.PAUSED), declare(Desired.LIVE))
+LIFE_WITH_POINT: tuple[Step, ...] = (declare(Desired.LIVE), checkpoint_and_write)
 
 SCENARIOS: dict[str, tuple[Sequence[Step], Step]] = {
     "attach": ([], declare(Desired.ATTACHED)),
@@ -96,6 +109,9 @@ SCENARIOS: dict[str, tuple[Sequence[Step], Step]] = {
     "find-attached": ([declare(Desired.ATTACHED)], make_wanted_device),
     "repair": (LIFE[:1], spoil),
     "whole-way-up": ([], declare(Desired.LIVE)),
+    "rewind-live": (LIFE_WITH_POINT, go_back),
+    "rewind-paused": ((*LIFE_WITH_POINT, declare(Desired.PAUSED)), go_back),
+    "remove-with-point": (LIFE_WITH_POINT, declare(Desired.REMOVED)),
 }
 CLONED = tuple(name for name in SCENARIOS if not name.startswith(("lose", "find", "repair")))
 """The scenarios of the driver that needs no device-mapper."""

@@ -28,6 +28,7 @@ ALLOWED = {
     ("snapshotted", "pause"): "paused",
     ("restored", "pause"): "paused",
     ("paused", "restore"): "restored",
+    ("paused", "rewind"): "paused",
     ("absent", "remove"): "removed",
     ("attached", "remove"): "removed",
     ("snapshotted", "remove"): "removed",

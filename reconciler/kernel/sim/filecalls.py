@@ -103,6 +103,11 @@ def allocated(host: Host, path: Path) -> Bytes:
     return Bytes(len(node.pages) * PAGE_BYTES if isinstance(node, File) else 0)
 
 
+def shares_blocks(host: Host, path: Path) -> bool:
+    """Tell whether a copy of a file in its folder would be a reflink."""
+    return host.tree.get(path).fs.reflink
+
+
 def free_space(host: Host, path: Path) -> FreeSpace:
     """Return the room on the file system of the nearest existing parent."""
     node = host.tree.find(path, follow=True)
@@ -140,18 +145,26 @@ def grow_file(host: Host, path: Path, expected: FileIdentity, size: Bytes) -> bo
 
 
 def sync_file(host: Host, path: Path, expected: FileIdentity) -> None:
-    """Make the content of a file survive a power cut."""
+    """Make the content of a file survive a power cut, and the name of a new one."""
+    place = host.tree.place(path)
     file = host.tree.get(path)
     check_identity(path, file, expected)
     if not isinstance(file, File):
         raise os_error(errno.EISDIR, path)
     file.sync()
+    place.folder.sync_name(place.name)
 
 
 def clone_file(
-    host: Host, source: Path, target: Path, size: Bytes, expected: FileIdentity | None
+    host: Host,
+    source: Path,
+    target: Path,
+    size: Bytes,
+    expected: FileIdentity | None,
+    *,
+    durable: bool = True,
 ) -> CloneMethod:
-    """Make a private copy of a file, durable; nothing is left of one that failed."""
+    """Make a private copy of a file, durable if so wanted; nothing is left of one that failed."""
     folder = host.tree.make_folders(target.parent, host.now_ns())
     if host.tree.find(target) is not None:
         raise os_error(errno.EEXIST, target)
@@ -171,10 +184,26 @@ def clone_file(
         copy.unlinked()
         raise
     copy.truncate(size.count, host.now_ns())
-    copy.sync()
     host.tree.add(target, copy)
-    folder.sync()
+    if durable:
+        copy.sync()
+        folder.sync()
     return CloneMethod.REFLINK if shared else CloneMethod.SPARSE_COPY
+
+
+def move_file(
+    host: Host, source: Path, target: Path, *, expected: FileIdentity, replaces: FileIdentity
+) -> bool:
+    """Rename a file over another in one step, durable. False if it was done before."""
+    there = host.tree.find(target)
+    if there is not None and (there.fs.device, there.inode) == (expected.device, expected.inode):
+        return False
+    if there is not None:
+        check_identity(target, there, replaces)
+    file = host.tree.get(source)
+    check_identity(source, file, expected)
+    host.tree.rename(source, target).sync()
+    return True
 
 
 def remove_file(host: Host, path: Path, expected: FileIdentity) -> bool:

@@ -156,6 +156,10 @@ class Folder(Node):
         """Make the names as they are survive a power cut."""
         self.undo.clear()
 
+    def sync_name(self, name: str) -> None:
+        """Make one name survive a power cut: it is synced with a new file."""
+        self.undo.pop(name, None)
+
     def lose(self) -> None:
         """Go back to the names of the last sync."""
         for name, node in self.undo.items():

@@ -16,8 +16,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from reconciler.clock import Clock, FakeClock
-from reconciler.kernel.port import Capabilities, CloneMethod, CowHeader, DmName, FreeSpace, Kernel
+from reconciler.kernel.port import Capabilities, CowHeader, DmName, FreeSpace, Kernel
 from reconciler.kernel.sim import filecalls
+from reconciler.kernel.sim.copies import CopySide
 from reconciler.kernel.sim.faults import Call, Faults
 from reconciler.kernel.sim.files import os_error
 from reconciler.kernel.sim.host import NO_DEVICE, Host, why_not
@@ -40,7 +41,7 @@ from statemachine.observed import (
 from statemachine.units import DEFAULT_CHUNK, Bytes
 
 
-class SimKernel(UserSide, JailSide, TakingSide, Kernel):
+class SimKernel(UserSide, JailSide, TakingSide, CopySide, Kernel):
     """The port in memory; see `port` for each method's contract.
 
     Args:
@@ -211,18 +212,6 @@ class SimKernel(UserSide, JailSide, TakingSide, Kernel):
     def grow_file(self, path: Path, expected: FileIdentity, size: Bytes) -> bool:
         """Make a file this large if it is still the expected one. False if it is already."""
         return filecalls.grow_file(self.host, path, expected, size)
-
-    @change
-    def sync_file(self, path: Path, expected: FileIdentity) -> None:
-        """Make what was written to a file survive a power cut."""
-        filecalls.sync_file(self.host, path, expected)
-
-    @change
-    def clone_file(
-        self, source: Path, target: Path, size: Bytes, *, expected: FileIdentity | None = None
-    ) -> CloneMethod:
-        """Make `target` a private copy of `source`: a reflink, else a sparse copy."""
-        return filecalls.clone_file(self.host, source, target, size, expected)
 
     @change
     def remove_file(self, path: Path, expected: FileIdentity) -> bool:

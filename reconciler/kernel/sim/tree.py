@@ -118,6 +118,17 @@ class Tree:
         place.folder.take(place.name).unlinked()
         return place.folder
 
+    def rename(self, source: Path | str, target: Path | str) -> Folder:
+        """Give a node another name in its folder, which takes what had that; returns the folder."""
+        place = self.place(source)
+        if place.node is None:
+            raise os_error(errno.ENOENT, source)
+        name = self.place(target).name
+        if name in place.folder.entries:
+            place.folder.take(name).unlinked()
+        place.folder.put(name, place.folder.take(place.name))
+        return place.folder
+
     def make_folders(self, path: Path | str, now_ns: int) -> Folder:
         """Make a folder and its missing parents; returns it. ENOTDIR if a file is in the way."""
         folder = self.root
