@@ -16,6 +16,7 @@ from statemachine.conditions import ConditionType, conditions
 from statemachine.errors import LogDamaged
 from statemachine.eventlog import EventLog
 from statemachine.events import Event
+from statemachine.lineage import Point
 from statemachine.machine import EDGES, Desired, Edge, State, Trigger
 from statemachine.roster import replay
 from tests.unit.events_made import IDENTITY, declaration, host_event, of_disk
@@ -266,6 +267,9 @@ def test_each_type_has_a_payload_that_survives_the_codec(event_type: events.Even
     payload = made_of(payloads.PAYLOADS[event_type])
     text = events.encode(event_type, payloads.to_data(payload), actor="")
     assert payload == payloads.read(event(event_type.value, text))
+
+
+POINT = Point(name="p1", path="/cow", file=IDENTITY, boot_id="b", at=7, how="reflink")
 
 
 def made_of(kind: type) -> object:
