@@ -188,7 +188,7 @@ class PutInPlace:
         expected = self.expected
         if there is not None and expected.same_file(there, same_boot=self.same_boot):
             scene.cow = there
-            return scene.kernel.move_file(self.source, self.path, expected=there, replaces=there)
+            return scene.kernel.rename_over(self.source, self.path, expected=there, replaces=there)
         if there and not self.recorded.same_file(there, same_boot=self.cow_same_boot):
             msg = f"{self.path} is another file: recorded {self.recorded}; found {there}"
             raise IdentityMismatch(msg, hint="move it away; byre replaces only what it made")
@@ -198,7 +198,7 @@ class PutInPlace:
         if not expected.same_content(waiting, same_boot=self.same_boot):
             msg = f"{self.source} is another file: recorded {expected}; found {waiting}"
             raise IdentityMismatch(msg, hint="`byre restore --to` once more")
-        scene.kernel.move_file(
+        scene.kernel.rename_over(
             self.source, self.path, expected=waiting, replaces=there or self.recorded
         )
         scene.cow = scene.kernel.identify(self.path)

@@ -67,10 +67,10 @@ def shares_blocks(path: Path) -> bool:
         return extents.reflink(source, target)
 
 
-def move_file(
+def rename_over(
     source: Path, target: Path, *, expected: FileIdentity, replaces: FileIdentity
 ) -> bool:
-    """Rename a file over another in their folder, durable; see `Kernel.move_file`.
+    """Rename a file over another in their folder, durable; see `Kernel.rename_over`.
 
     Between the look and the rename only root and we can put another file there, as the folder
     holds what is ours.

@@ -35,9 +35,9 @@ class CopySide:
         with failing(f"copy {source} to {target}"):
             return clone.clone_file(source, target, size, expected=expected, durable=durable)
 
-    def move_file(
+    def rename_over(
         self, source: Path, target: Path, *, expected: FileIdentity, replaces: FileIdentity
     ) -> bool:
         """Rename a file over another in one step, durable. False if it was done before."""
         with failing(f"put {source} in the place of {target}"):
-            return clone.move_file(source, target, expected=expected, replaces=replaces)
+            return clone.rename_over(source, target, expected=expected, replaces=replaces)

@@ -225,7 +225,7 @@ class Kernel(Protocol):
         `durable` is whole, and survives a power cut once `sync_file` was called for it.
         """
 
-    def move_file(
+    def rename_over(
         self, source: Path, target: Path, *, expected: FileIdentity, replaces: FileIdentity
     ) -> bool:
         """Rename a file over another in one step, durable. False if it was done before.

@@ -309,7 +309,7 @@ def test_nothing_is_left_of_a_checkpoint_that_the_log_refuses(
 def test_while_it_goes_back_it_cannot_be_asked_again(stage: Stage) -> None:
     begun(stage)
     stage.byre.go_back("sb-1", "clean")
-    stage.kernel.faults.crash_in("move_file", when="before")
+    stage.kernel.faults.crash_in("rename_over", when="before")
     with pytest.raises(SimCrash):
         stage.settle()
     stage.restart()

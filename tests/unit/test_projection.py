@@ -276,7 +276,8 @@ def made_of(kind: type) -> object:
     """Return an instance with something in each field that has no default."""
     values: dict[str, object] = {
         "str": "text", "int": 7, "Trigger": Trigger.ATTACH, "State": State.ABSENT,
-        "FileIdentity": IDENTITY, "Point": POINT, "dict[str, str]": {"a": "b"}, "tuple[str, ...]": ("a", "b"),
+        "FileIdentity": IDENTITY, "Point": POINT,
+        "dict[str, str]": {"a": "b"}, "tuple[str, ...]": ("a", "b"),
     }  # fmt: skip
     fields = attrs.fields(kind)
     needed = [field for field in fields if field.default is attrs.NOTHING]

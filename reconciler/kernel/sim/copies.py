@@ -46,11 +46,13 @@ class CopySide:
         return filecalls.clone_file(self.host, source, target, size, expected, durable=durable)
 
     @change
-    def move_file(
+    def rename_over(
         self, source: Path, target: Path, *, expected: FileIdentity, replaces: FileIdentity
     ) -> bool:
         """Rename a file over another in one step, durable. False if it was done before."""
-        return filecalls.move_file(self.host, source, target, expected=expected, replaces=replaces)
+        return filecalls.rename_over(
+            self.host, source, target, expected=expected, replaces=replaces
+        )
 
     @change
     def dm_flush(self, uuid: str) -> None:

@@ -191,7 +191,7 @@ def clone_file(
     return CloneMethod.REFLINK if shared else CloneMethod.SPARSE_COPY
 
 
-def move_file(
+def rename_over(
     host: Host, source: Path, target: Path, *, expected: FileIdentity, replaces: FileIdentity
 ) -> bool:
     """Rename a file over another in one step, durable. False if it was done before."""
