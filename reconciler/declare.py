@@ -385,6 +385,7 @@ class Declarer:
             disk=name,
             type=payloads.type_of(payload),
             data=payloads.to_data(payload),
+            payload=payload,
             actor=self._by.user,
             expect=record.expect if record else (0, 0),
             generation=generation,

@@ -43,6 +43,7 @@ def event(disk: str, payload: object, record: Record | None = None) -> NewEvent:
         disk=disk,
         type=payloads.type_of(payload),
         data=payloads.to_data(payload),
+        payload=payload,
         actor=ACTOR,
         expect=record.expect if record else None,
         generation=record.generation if record else 0,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
@@ -96,7 +96,8 @@ class Batch:
     """The events of one transaction: placed one request after the other, then written at once.
 
     `boot_id` and `now_ns` are what the next events get; a story of a longer time moves them.
-    `known` has records that need not be read; it is moved along.
+    `known` has records that need not be read; it is moved along. `proven` is the row of an event
+    that the caller wrote before: it needs no other proof.
     """
 
     def __init__(
@@ -105,6 +106,8 @@ class Batch:
         boot_id: str,
         now_ns: int,
         known: dict[str, Record | None] | None = None,
+        *,
+        proven: tuple[object, ...] = (),
     ) -> None:
         self._connection = connection
         self.boot_id = boot_id
@@ -113,8 +116,10 @@ class Batch:
         self._records: dict[str, Record | None] = {} if known is None else known
         self._host_version: int | None = None
         newest = connection.execute(f"{SELECT_EVENTS} ORDER BY seq DESC LIMIT 1").fetchone()
-        if newest is not None:
+        if newest is not None and newest != proven:
             check_hash(Event(*newest))
+        self.newest: tuple[Any, ...] = newest or ()
+        """The row of the newest event, with those that were placed."""
         self._seq: int = newest[0] if newest else 0
         self._hash: str = newest[-1] if newest else GENESIS
 
@@ -124,12 +129,12 @@ class Batch:
         A request that was placed before, in a transaction that failed, is placed anew.
         """
         request.error = None
-        before = (self._seq, self._hash, self._host_version, dict(self._records))
+        before = (self._seq, self._hash, self._host_version, self.newest, dict(self._records))
         try:
             request.stored = [self._placed(event) for event in request.events]
         except (VersionConflict, LogDamaged, ValueError) as error:
             request.error = error
-            self._seq, self._hash, self._host_version, self._records = before
+            self._seq, self._hash, self._host_version, self.newest, self._records = before
         else:
             self._events += request.stored
 
@@ -171,7 +176,8 @@ class Batch:
             encode(new.type, new.data, actor=new.actor),
             self._hash,
         )
-        event = Event(*columns, chain_hash(columns))
+        self.newest = (*columns, chain_hash(columns))
+        event = Event(*self.newest)
         self._seq, self._hash = event.seq, event.hash
         self._records[new.disk] = projection.apply(record, event, new.payload)
         return event

@@ -199,19 +199,26 @@ def _identity(path: str) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-@contextlib.contextmanager
-def told_apart(path: Path) -> Iterator[None]:
+class told_apart:  # noqa: N801 - used as a function; around every question and every commit
     """Turn what SQLite and the file system raise into errors that say what to do."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise _sorted(error, path) from error
-    except UnicodeDecodeError as error:  # not even SQLite's message can be read
-        msg = f"{path}: a text in it is no UTF-8"
-        raise LogDamaged(msg, hint=_KEEP_A_COPY) from error
-    except OSError as error:
-        msg = f"{path}: {error.strerror or error}"
-        raise LogUnavailable(msg, hint="choose another state root with --root") from error
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        """Nothing is needed at the beginning."""
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, sqlite3.Error):
+            raise _sorted(error, self._path) from error
+        if isinstance(error, UnicodeDecodeError):  # not even SQLite's message can be read
+            msg = f"{self._path}: a text in it is no UTF-8"
+            raise LogDamaged(msg, hint=_KEEP_A_COPY) from error
+        if isinstance(error, OSError):
+            msg = f"{self._path}: {error.strerror or error}"
+            raise LogUnavailable(msg, hint="choose another state root with --root") from error
 
 
 def _code_of(error: BaseException | None) -> int:

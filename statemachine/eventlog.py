@@ -96,6 +96,8 @@ class EventLog:
         """From which seq on it is worth a look whether a checkpoint is due."""
         self._newest = 0
         """The newest event of our own; others' are seen when a checkpoint is looked for."""
+        self._newest_row: Row = ()
+        """The newest event of our own, as it was written: it needs no other proof."""
         self._writer: Writer | None = None
         noted = self.head.read()
         # Apart from the writer: what is not committed yet must not be read. And before it: a
@@ -220,15 +222,19 @@ class EventLog:
         """Commit some requests in one transaction; one thread at a time."""
 
         def write(connection: sqlite3.Connection) -> Commit:
-            batch = Batch(connection, self.boot_id, self._clock_ns())
+            batch = Batch(connection, self.boot_id, self._clock_ns(), proven=self._newest_row)
             before, _ = batch.head
             for request in group:
                 batch.place(request)
-            return Commit(batch.write(), before, Noted(*batch.head), _is_asked(group))
+            moved = batch.write()
+            rows.append(batch.newest)
+            return Commit(moved, before, Noted(*batch.head), _is_asked(group))
 
+        rows: list[Row] = []  # one for each try
         commit = None
         try:
             commit = self._writable().transact(write)
+            self._newest_row = rows[-1]
             self._newest = commit.head.seq
             self.head.note(commit.head)
             self.commits += 1

@@ -34,10 +34,11 @@ def foresee(record: Record, new: NewEvent, *, at: int, boot_id: str) -> Record:
         reason=new.reason,
         correlation_id=new.correlation_id,
         boot_id=boot_id,
-        data_text=encode(new.type, new.data, actor=new.actor),
+        # Read by nobody where the payload is at hand.
+        data_text="" if new.payload else encode(new.type, new.data, actor=new.actor),
         prev_hash="",
         hash="",
     )
-    after = projection.apply(record, event)
+    after = projection.apply(record, event, new.payload)
     assert after is not None, "a disk with a record keeps it"
     return after

@@ -38,8 +38,20 @@ class MakeDm:
             # A crash left it half-made, perhaps with a table that was loaded and not resumed: the
             # kernel takes no second one on the same CoW (EINVAL, "handover failed", dm-snap.c).
             scene.kernel.dm_remove(self.name, self.uuid)
+            self._refuse_lost_loops(scene)
             self._make(scene)
         return True
+
+    def _refuse_lost_loops(self, scene: Scene) -> None:
+        """Begin anew where a loop went with the half-made device, which alone held it.
+
+        Somebody's `losetup -d` leaves a held one with autoclear (kernel fact 11).
+        """
+        for loop in (scene.base_loop, scene.cow_loop):
+            now = None if loop is None else scene.kernel.loop(loop.number)
+            if loop is not None and (now is None or now.marker != loop.marker):
+                msg = f"{loop.path} went with the half-made {self.name}"
+                raise TransientError(msg, kind="again")
 
     def _make(self, scene: Scene) -> None:
         scene.device = scene.kernel.dm_create(self.name, self.uuid)

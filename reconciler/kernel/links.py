@@ -167,7 +167,12 @@ def ensure_node(device: DeviceNumber, path: Path) -> bool:
 
 @contextlib.contextmanager
 def _place(path: Path) -> Iterator[Place]:
+    folder = str(path.parent)
     try:
+        if folder in _OF_THE_KERNEL:
+            with ioctl.opened(folder, os.O_PATH | os.O_DIRECTORY) as descriptor:
+                yield Place(descriptor, path.name)
+            return
         with safepath.place(path) as place:
             yield place
     except NotADirectoryError as error:
@@ -204,6 +209,8 @@ def beside(place: Place) -> Place:
 
 
 def _missing_parents(path: Path) -> tuple[str, ...]:
+    if os.path.lexists(path.parent):  # then all of them are there
+        return ()
     missing = [str(parent) for parent in path.parents if not os.path.lexists(parent)]
     return tuple(reversed(missing))
 

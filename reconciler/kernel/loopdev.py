@@ -35,13 +35,13 @@ from reconciler.kernel.loopinfo import (
     LoopInfo,
     bind,
     clear,
+    get_size,
     get_status,
     set_direct_io,
     set_status,
 )
 from statemachine.errors import IdentityMismatch
 from statemachine.observed import DeviceNumber, Loop
-from statemachine.units import Sectors
 
 LOOP_MAJOR: Final = 7  # include/uapi/linux/major.h
 _ATTACH_TRIES_MAX: Final = 256
@@ -88,7 +88,7 @@ class LoopDevices:
         """
         try:
             with ioctl.opened(self._node(number), _LOOKING) as descriptor:
-                return self._loop(number, get_status(descriptor))
+                return self._loop(number, descriptor)
         except OSError as error:
             if error.errno in ioctl.OUT_OF_MEANS:
                 raise
@@ -159,9 +159,9 @@ class LoopDevices:
         with self._checked(loop) as (descriptor, info):
             if info is None:
                 return False
-            before = self._sectors(loop.number)
+            before = get_size(descriptor)
             ioctl.call(descriptor, ioctl.LOOP_SET_CAPACITY)
-            return self._sectors(loop.number) != before
+            return get_size(descriptor) != before
 
     def set_direct_io(self, loop: Loop, *, on: bool) -> bool:
         """Have a loop go past the page cache, or not; False if it did so already, or is gone.
@@ -217,7 +217,7 @@ class LoopDevices:
     def _bound_loop(self, number: int, descriptor: int) -> Loop:
         """Read a loop that was bound a moment ago; undo the binding if that fails."""
         try:
-            return self._loop(number, get_status(descriptor))
+            return self._loop(number, descriptor)
         except OSError:
             clear(descriptor)
             raise
@@ -275,7 +275,8 @@ class LoopDevices:
     def _node(self, number: int) -> Path:
         return self.dev / f"loop{number}"
 
-    def _loop(self, number: int, info: LoopInfo) -> Loop:
+    def _loop(self, number: int, descriptor: int) -> Loop:
+        info = get_status(descriptor)
         backing = _read(f"{self.sys}/block/loop{number}/loop/backing_file")
         return Loop(
             number=number,
@@ -284,14 +285,11 @@ class LoopDevices:
             backing_inode=info.inode,
             backing_path=os.fsdecode(backing).rstrip("\n"),
             marker=info.marker,
-            size=self._sectors(number),
+            size=get_size(descriptor).sectors_exact(),
             read_only=info.read_only,
             autoclear=info.autoclear,
             direct_io=info.direct_io,
         )
-
-    def _sectors(self, number: int) -> Sectors:
-        return Sectors(int(_read(f"{self.sys}/block/loop{number}/size")))
 
 
 # With paths as texts, as these are asked for at each look at a disk.

@@ -19,6 +19,7 @@ from typing import Final
 import attrs
 
 from reconciler.kernel import ioctl
+from statemachine.units import Bytes
 
 MARKER_BYTES_MAX: Final = ioctl.LO_NAME_SIZE - 1
 
@@ -28,6 +29,7 @@ size, flags; file name, crypt name, key, and two numbers nobody uses."""
 _CONFIG_HEAD = struct.Struct("=2I")
 """The beginning of struct loop_config: fd, block_size; a loop_info64 and 64 bytes follow."""
 _CONFIG_RESERVED: Final = bytes(64)
+_SIZE = struct.Struct("=Q")
 
 _EAGAIN_DELAYS_S: Final = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128)
 """Before 5.8, dirty pages make LOOP_SET_STATUS64 fail for a moment (kernel fact 14)."""
@@ -103,6 +105,13 @@ def get_status(descriptor: int) -> LoopInfo:
     buffer = bytearray(_INFO.size)
     ioctl.call(descriptor, ioctl.LOOP_GET_STATUS64, buffer)
     return LoopInfo.unpack(buffer)
+
+
+def get_size(descriptor: int) -> Bytes:
+    """Ask how large the device is by now."""
+    buffer = bytearray(_SIZE.size)
+    ioctl.call(descriptor, ioctl.BLKGETSIZE64, buffer)
+    return Bytes(_SIZE.unpack(buffer)[0])
 
 
 def set_status(descriptor: int, info: LoopInfo) -> None:

@@ -41,7 +41,8 @@ class Place(NamedTuple):
 class _Folder(NamedTuple):
     descriptor: int
     found: os.stat_result
-    path: Path
+    path: str
+    """As text: a `Path` for each part takes longer than to open it."""
 
 
 # --- the rule ------------------------------------------------------------------------------------
@@ -118,8 +119,7 @@ def _is_own_group(uid: int, gid: int) -> bool:
 # --- the walk ------------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def folder(path: Path, *, own: bool = False, guest: int | None = None) -> Iterator[int]:
+class folder:  # noqa: N801 - used as a function; each look at a link makes one
     """Walk to a folder and open it (O_PATH), for use as `dir_fd`.
 
     Args:
@@ -131,18 +131,37 @@ def folder(path: Path, *, own: bool = False, guest: int | None = None) -> Iterat
         UnsafePath: a part of the path is not to be passed, or does not hold what is ours.
         OSError: ENOENT, ENOTDIR, ELOOP, EACCES, as for any path.
     """
-    walk = _Walk(path, own=own, guest=guest)
-    try:
-        yield walk.end()
-    finally:
-        walk.close()
+
+    __slots__ = ("_walk",)
+
+    def __init__(self, path: Path, *, own: bool = False, guest: int | None = None) -> None:
+        self._walk = _Walk(path, own=own, guest=guest)
+
+    def __enter__(self) -> int:
+        try:
+            return self._walk.end()
+        except BaseException:
+            self._walk.close()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        self._walk.close()
 
 
-@contextlib.contextmanager
-def place(path: Path, *, own: bool = False, guest: int | None = None) -> Iterator[Place]:
+class place:  # noqa: N801 - used as a function
     """Walk to the folder of a name; the name itself may be missing, or anything. See `folder`."""
-    with folder(path.parent, own=own, guest=guest) as descriptor:
-        yield Place(descriptor, path.name or ".")
+
+    __slots__ = ("_folder", "_name")
+
+    def __init__(self, path: Path, *, own: bool = False, guest: int | None = None) -> None:
+        self._folder = folder(path.parent, own=own, guest=guest)
+        self._name = path.name or "."
+
+    def __enter__(self) -> Place:
+        return Place(self._folder.__enter__(), self._name)
+
+    def __exit__(self, *_: object) -> None:
+        self._folder.__exit__()
 
 
 @contextlib.contextmanager
@@ -187,7 +206,7 @@ class _Walk:
 
     def end(self) -> int:
         """Walk the whole path; returns the descriptor of its last folder."""
-        self._push(os.open("/", _PART | os.O_DIRECTORY), Path("/"))
+        self._push(os.open("/", _PART | os.O_DIRECTORY), "")
         todo = _parts(str(self._path))
         symlinks = 0
         while todo:
@@ -211,7 +230,7 @@ class _Walk:
     def _step(self, name: str) -> str:
         """Enter a folder, or return the text of the symlink that is in its place."""
         here = self._way[-1]
-        entry = self._push(_open_part(name, here.descriptor), here.path / name)
+        entry = self._push(_open_part(name, here.descriptor), f"{here.path}/{name}")
         why = objection(here.found, entry.found)
         if why:
             raise self._refused(f"{entry.path} {why}", here)
@@ -225,7 +244,7 @@ class _Walk:
             raise self._refused("another user can replace what byre keeps there", entry)
         return ""
 
-    def _push(self, descriptor: int, path: Path) -> _Folder:
+    def _push(self, descriptor: int, path: str) -> _Folder:
         self._way.append(_Folder(descriptor, os.fstat(descriptor), path))
         return self._way[-1]
 
@@ -237,9 +256,9 @@ class _Walk:
 
     def _refused(self, why: str, at: _Folder) -> UnsafePath:
         return UnsafePath(
-            f"{self._path} is not safe: {why} ({at.path}: owner {at.found.st_uid}, "
+            f"{self._path} is not safe: {why} ({at.path or '/'}: owner {at.found.st_uid}, "
             f"mode {stat.S_IMODE(at.found.st_mode):04o})",
-            hint=f"take away what is not yours, then `{remedy(at.path, at.found)}`",
+            hint=f"take away what is not yours, then `{remedy(Path(at.path or '/'), at.found)}`",
         )
 
 

@@ -289,3 +289,24 @@ def test_a_faulted_disk_on_its_way_to_being_removed_is_not_found_to_be_live(stag
     stage.settle()
     assert stage.record().state is State.REMOVED
     stage.check()
+
+
+# --- half-made devices --------------------------------------------------------------------------
+
+
+def test_a_loop_that_goes_with_a_half_made_device_is_attached_anew(stage: Stage) -> None:
+    stage.declare(state=Desired.ATTACHED)
+    stage.settle()
+    loop = stage.record().cow_loop
+    assert loop is not None
+    stage.declare()
+    stage.kernel.faults.crash_in("dm_load", when="after")
+    with pytest.raises(SimCrash):
+        stage.settle()
+    assert not stage.kernel.detach_loop_by_hand(loop), "the loaded table holds it"
+    stage.restart()
+    stage.settle()
+    failed = [event for event in stage.events() if event.type == "transition.failed"]
+    assert [event.data["kind"] for event in failed] == ["again"]
+    assert stage.record().state is State.SNAPSHOTTED
+    stage.check()

@@ -121,7 +121,7 @@ def remove(stage: Stage) -> None:
 
 
 STEPS: Final[tuple[Callable[[Stage], None], ...]] = (live, pause, resume, remove, live, pause)
-APPENDS: Final = 22
+APPENDS: Final = 20
 """How many appends these steps make; the last of them is the end."""
 
 
