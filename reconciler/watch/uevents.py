@@ -24,7 +24,11 @@ import pyudev
 from reconciler.watch.hint import Hint, HintKind, Wake
 from reconciler.watch.thread import PollThread
 
-ACTIONS: Final = frozenset({"add", "change", "remove"})
+ACTIONS: Final = frozenset({b"add", b"change", b"remove"})
+_KERNEL: Final = 0
+"""The port that the kernel sends from (netlink(7), `nl_pid`)."""
+_MESSAGE_BYTES: Final = 8192
+"""More than the kernel ever sends: UEVENT_BUFFER_SIZE is 2048, and a path before it."""
 BATCH_MAX: Final = 256
 """How many messages are read before their hints are handed over; the rest comes right after."""
 
@@ -81,7 +85,6 @@ class _Messages:
 
     def __init__(self, queue_bytes: int | None) -> None:
         self._monitor = pyudev.Monitor.from_netlink(pyudev.Context(), source="kernel")
-        self._monitor.filter_by("block")
         self._monitor.start()
         # The same socket with Python's methods; a copy, as each closes its own descriptor.
         self._socket = socket.socket(fileno=os.dup(self._monitor.fileno()))
@@ -98,27 +101,28 @@ class _Messages:
         hints: dict[Hint, None] = {}
         for _ in range(BATCH_MAX):
             try:
-                device = self._monitor.poll(timeout=0)
-            except (OSError, ValueError) as error:
-                self._survive(error)
+                message, sender = self._socket.recvfrom(_MESSAGE_BYTES, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                break
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
                 hints[Hint(source=UeventWatcher.name, kind=HintKind.ALL)] = None
                 continue
-            if device is None:  # never `not device`: the truth of a pyudev device is its size
-                break
-            if device.action in ACTIONS:
-                name = device.sys_name
+            name = changed_device(message) if sender[0] == _KERNEL else ""
+            if name:
                 hints[Hint(source=UeventWatcher.name, kind=HintKind.DEVICE, name=name)] = None
         return list(hints)
 
-    def _survive(self, error: OSError | ValueError) -> None:
-        """Return if only messages were lost, else raise the error.
 
-        ValueError (EINVAL) is one message that libudev could not take apart. After an overflow
-        pyudev sees POLLERR and raises without an errno; the errno is then still with the socket,
-        and reading it there clears it.
-        """
-        if isinstance(error, ValueError):
-            return
-        pending = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if errno.ENOBUFS not in (error.errno, pending):
-            raise error
+def changed_device(message: bytes) -> str:
+    """Return the kernel's name of the block device that a message is about; "" for any other.
+
+    A message is `ACTION@DEVPATH` and then `KEY=value`, each with a NUL at its end
+    (lib/kobject_uevent.c).
+    """
+    head, *fields = message.split(b"\0")
+    action, _, path = head.partition(b"@")
+    if action not in ACTIONS or b"SUBSYSTEM=block" not in fields:
+        return ""
+    return os.fsdecode(path.rpartition(b"/")[2])

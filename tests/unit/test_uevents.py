@@ -12,7 +12,7 @@ import pytest
 import pyudev
 
 from reconciler.watch.hint import Hint, HintKind, Watcher
-from reconciler.watch.uevents import UeventWatcher
+from reconciler.watch.uevents import UeventWatcher, _Messages, changed_device
 from tests.unit.seen import Seen
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="attaching a loop device takes root")
@@ -131,3 +131,44 @@ def test_where_there_are_no_uevents_the_watcher_says_why(
     watcher.start(Seen())
     assert reason in watcher.unavailable
     watcher.stop()
+
+
+def message(head: str, *fields: str) -> bytes:
+    return b"\0".join(each.encode() for each in (head, *fields)) + b"\0"
+
+
+@pytest.mark.parametrize(
+    ("sent", "name"),
+    [
+        (message("add@/devices/virtual/block/dm-3", "ACTION=add", "SUBSYSTEM=block"), "dm-3"),
+        (message("remove@/devices/virtual/block/loop7", "SUBSYSTEM=block", "SEQNUM=9"), "loop7"),
+        (message("bind@/devices/virtual/block/loop7", "SUBSYSTEM=block"), ""),
+        (message("add@/devices/virtual/bdi/7:1", "ACTION=add", "SUBSYSTEM=bdi"), ""),
+        (message("add@/devices/x", "SUBSYSTEM=blocking"), ""),
+        (b"libudev\0\xfe\xed\xca\xfe", ""),
+        (b"", ""),
+        (b"add@", ""),
+        (b"\xff@\xff/\xff\0SUBSYSTEM=block", ""),
+    ],
+)
+def test_a_message_is_taken_apart(sent: bytes, name: str) -> None:
+    assert changed_device(sent) == name
+
+
+class Forger:
+    """A socket in the place of the kernel's, with one message from a process in it."""
+
+    def __init__(self, sender: int) -> None:
+        self._left = [(message("add@/block/forged", "SUBSYSTEM=block"), (sender, 1))]
+
+    def recvfrom(self, *_: object) -> tuple[bytes, tuple[int, int]]:
+        if not self._left:
+            raise BlockingIOError
+        return self._left.pop()
+
+
+@pytest.mark.parametrize(("sender", "count"), [(0, 1), (4711, 0)])
+def test_only_what_the_kernel_sent_is_a_hint(sender: int, count: int) -> None:
+    messages = _Messages(None)
+    messages._socket = Forger(sender)  # type: ignore[assignment]  # noqa: SLF001 - the kernel's end
+    assert len(messages.hints()) == count
