@@ -49,7 +49,7 @@ from statemachine.errors import (
 from statemachine.eventlog import EventLog
 from statemachine.foresight import foresee
 from statemachine.machine import LIVE, State, Trigger
-from statemachine.observed import FileIdentity
+from statemachine.observed import FileIdentity, Loop
 from statemachine.projection import Record
 
 STEPS_MAX: Final = 16
@@ -282,13 +282,15 @@ class Reconciler:
     def _intent(
         self, view: View, choice: observe.Choice, move: plan.Move
     ) -> payloads.TransitionStarted:
-        folders = self._folders_of(view.record, move)
-        return recording.started(view, choice, move, made_folders=folders)
+        return recording.started(view, choice, move, made_folders=self._folders_of(view, move))
 
-    def _act(self, view: View, choice: observe.Choice, move: plan.Move) -> Settled | None:
+    def _act(
+        self, view: View, choice: observe.Choice, move: plan.Move, base_loop: Loop | None = None
+    ) -> Settled | None:
         """Do what an intent in the log says; then its outcome, and what follows on it at once."""
         began_s = self._clock.monotonic_s()
         scene = self._scene(view)
+        scene.base_loop = base_loop
         result = act(move.actions, scene)
         if isinstance(result, Failed):
             if move.source not in HOLDS_BASE and scene.base is not None:
@@ -297,13 +299,13 @@ class Reconciler:
         duration_ns = int((self._clock.monotonic_s() - began_s) * _NS)
         outcome = recording.completed(view, move, scene, result, duration_ns=duration_ns)
         if move.target is State.ATTACHED and (begun := self.log.record(view.record.name)):
-            onward = self._onward(attrs.evolve(view, record=begun), choice, scene, outcome)
-            if onward is not None:
-                return self._act(*onward)
+            following = self._onward(attrs.evolve(view, record=begun), choice, scene, outcome)
+            if following is not None:
+                return self._act(*following, base_loop=scene.base_loop)
         self._append(view.record, outcome, late=True)
         if move.target not in LIVE:
-            gone = [f for f in view.record.made_folders if not self.kernel.identify(Path(f))]
-            self._folders.forget(gone)
+            made = view.record.made_folders
+            self._folders.forget([f for f in made if not self.kernel.identify(Path(f))])
         return self._come_to_rest(view, scene)
 
     def _onward(
@@ -313,10 +315,7 @@ class Reconciler:
         scene: Scene,
         outcome: payloads.TransitionCompleted,
     ) -> tuple[View, observe.Choice, plan.Move] | None:
-        """Record an outcome and the next intent in one commit, if one follows at once.
-
-        None, and nothing recorded, when none does, or somebody declared meanwhile.
-        """
+        """Record an outcome and the next intent in one commit, if one follows; else neither."""
         ended = recording.event(view.record.name, outcome, view.record)
         record = foresee(view.record, ended, at=self._clock.now_ns(), boot_id=self.log.boot_id)
         move = onward.next_move(view, scene, record)
@@ -338,10 +337,10 @@ class Reconciler:
         why = onward.rests(view, scene, record) if record else ""
         return Settled(again_s=onward.LOOK_AFTER_S, why=why, is_done=True) if why else None
 
-    def _folders_of(self, record: Record, move: plan.Move) -> tuple[str, ...]:
+    def _folders_of(self, view: View, move: plan.Move) -> tuple[str, ...]:
         """Return the folders that are ours to take away with this disk's link and node."""
         made = tuple(str(action.path) for action in move.actions if isinstance(action, MakeFolder))
-        places = record.wanted.places if move.target in LIVE else ()
+        places = view.record.wanted.places if move.target in LIVE else ()
         shared = (folder for _, path in places for folder in self._folders.above(path))
         self._folders.note(made)
         return tuple(dict.fromkeys((*shared, *made)))

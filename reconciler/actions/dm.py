@@ -11,7 +11,13 @@ from pathlib import Path
 import attrs
 
 from reconciler.actions.scene import Scene, in_use
-from statemachine.errors import ForeignDevice, IdentityMismatch, PermanentError, TransientError
+from statemachine.errors import (
+    ForeignDevice,
+    IdentityMismatch,
+    PermanentError,
+    RefusedError,
+    TransientError,
+)
 from statemachine.observed import DmDevice, Loop, SnapshotHealth, SnapshotTable
 from statemachine.units import Sectors
 
@@ -200,15 +206,15 @@ class RemoveDm:
 
     def do(self, scene: Scene) -> bool:
         """Remove it; in use: name the holders. Never deferred, never forced."""
-        found = scene.kernel.dm(self.name)
-        if found is None or found.uuid != self.uuid:
-            return False
         try:
             return scene.kernel.dm_remove(self.name, self.uuid)
+        except RefusedError:  # the name is another device's, and ours is gone
+            return False
         except TransientError as error:
-            if error.errno == errno.EBUSY:
-                raise in_use(scene, f"/dev/mapper/{self.name}", found.device, error) from error
-            raise
+            found = scene.kernel.dm(self.name) if error.errno == errno.EBUSY else None
+            if found is None or found.uuid != self.uuid:
+                raise
+            raise in_use(scene, f"/dev/mapper/{self.name}", found.device, error) from error
 
     def undo(self, scene: Scene) -> None:
         """The device is made again by a restore."""

@@ -37,6 +37,8 @@ class AttachBase:
     def do(self, scene: Scene) -> bool:
         """Share the loop of the other disks on this base, or make it."""
         assert scene.base is not None, "CheckBase comes first"
+        if scene.base_loop is not None and scene.base_loop.backs(scene.base):
+            return False  # of a moment ago; `LoadTable` looks at it once more
         scene.base_loop, changed = scene.bases.attach(scene.disk, self.path, scene.base)
         return changed
 

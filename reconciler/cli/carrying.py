@@ -187,7 +187,7 @@ def import_command(
                 tell=tell,
             )
         if output == "json":
-            say.machine([describe.disk(made.record, byre.kernel)])
+            say.machine([describe.disk(made.record, byre.kernel.allocated)])
     if made.fell_back_because:
         say.person(f"{name}: a clone, as {made.fell_back_because}")
     changed = Bytes(made.content_bytes)

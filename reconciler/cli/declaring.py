@@ -287,7 +287,7 @@ def finish(
         say.person("no reconciler is running on this root: use --wait, or start `byre run`")
     if output == "json":
         changed = {each.name: each.changed for each in declared}
-        rows = [describe.disk(byre.get(name), byre.kernel) for name in names]
+        rows = [describe.disk(byre.get(name), byre.kernel.allocated) for name in names]
         say.machine([{**row, "changed": changed[row["name"]]} for row in rows])
     return code
 

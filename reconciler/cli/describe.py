@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from reconciler.kernel.port import Kernel
 from statemachine.conditions import conditions
 from statemachine.errors import ByreError
 from statemachine.lineage import Point
 from statemachine.projection import Record
 from statemachine.questions import iso
 from statemachine.spec import DiskSpec
+from statemachine.units import Bytes
+
+Allocated = Callable[[Path], Bytes]
 
 
-def disk(record: Record, kernel: Kernel) -> dict[str, Any]:
-    """Return a disk with the fields that scripts rely on (docs/reference/commands.md)."""
+def disk(record: Record, allocated: Allocated) -> dict[str, Any]:
+    """Return a disk with the fields that scripts rely on (docs/reference/commands.md).
+
+    Args:
+        record: the disk.
+        allocated: `Kernel.allocated`, what a file occupies.
+    """
     spec = record.wanted
     failure = record.failure
     retry_at = failure.retry_at if failure else None
@@ -30,9 +38,9 @@ def disk(record: Record, kernel: Kernel) -> dict[str, Any]:
         "link": str(spec.link) if spec.link else None,
         "jail": _jail(record, spec),
         "base": str(spec.base),
-        "cow": _cow(record, spec, kernel),
+        "cow": _cow(record, spec, allocated),
         "parent": _parent(record),
-        "points": [point(each, kernel) for each in record.points],
+        "points": [point(each, allocated) for each in record.points],
         "rewind_to": record.rewind.point if record.rewind else None,
         "conditions": [
             {
@@ -67,14 +75,14 @@ def _parent(record: Record) -> dict[str, Any] | None:
     }
 
 
-def point(kept: Point, kernel: Kernel) -> dict[str, Any]:
+def point(kept: Point, allocated: Allocated) -> dict[str, Any]:
     """Return a kept point of a disk."""
     return {
         "name": kept.name,
         "at": iso(kept.at),
         "path": kept.path,
         "how": kept.how,
-        "used_bytes": _allocated(kept.path, kernel),
+        "used_bytes": _allocated(kept.path, allocated),
     }
 
 
@@ -87,11 +95,11 @@ def _jail(record: Record, spec: DiskSpec) -> dict[str, Any] | None:
     return {"node": str(jail.path), "number": number, "uid": jail.uid, "gid": jail.gid}
 
 
-def _cow(record: Record, spec: DiskSpec, kernel: Kernel) -> dict[str, Any]:
+def _cow(record: Record, spec: DiskSpec, allocated: Allocated) -> dict[str, Any]:
     """Return the disk's own file: the room it takes now, and what it can grow to."""
     used = 0
     if record.cow is not None:
-        used = _allocated(record.cow_path, kernel)
+        used = _allocated(record.cow_path, allocated)
     return {
         "path": record.cow_path if record.cow is not None else None,
         "used_bytes": used,
@@ -101,9 +109,9 @@ def _cow(record: Record, spec: DiskSpec, kernel: Kernel) -> dict[str, Any]:
     }
 
 
-def _allocated(path: str, kernel: Kernel) -> int:
+def _allocated(path: str, allocated: Allocated) -> int:
     """Return the room that a file takes; 0 where it is not ours to see."""
     try:
-        return kernel.allocated(Path(path)).count
+        return allocated(Path(path)).count
     except ByreError:
         return 0  # the record is still worth showing

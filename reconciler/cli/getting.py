@@ -101,8 +101,7 @@ def _changes(log: EventLog, names: Sequence[str], *, everything: bool) -> Iterat
 
 def _show(records: Sequence[Record], output: str) -> None:
     if output in ("json", "jsonl"):
-        kernel = thishost.kernel()
-        rows = [describe.disk(record, kernel) for record in records]
+        rows = [describe.disk(record, thishost.allocated) for record in records]
         (say.machine if output == "json" else say.machine_line)(rows)
         return
     now = SystemClock().now_ns()

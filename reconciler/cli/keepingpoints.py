@@ -80,7 +80,9 @@ def checkpoint_command(
         for each in gone:
             say.person(f"{name}: point {each} is dropped")
         if output == "json":
-            say.machine([describe.point(each, byre.kernel) for each in byre.get(name).points])
+            say.machine(
+                [describe.point(each, byre.kernel.allocated) for each in byre.get(name).points]
+            )
 
 
 @click.command("points", epilog=options.epilog("byre points sb-1", "byre points sb-1 -o json"))
@@ -93,7 +95,7 @@ def points_command(ctx: Context, *, name: str, output: str) -> None:
         record = log.record(name)
     if record is None:
         raise NoSuchDisk(name)
-    rows = [describe.point(each, thishost.kernel()) for each in record.points]
+    rows = [describe.point(each, thishost.allocated) for each in record.points]
     if output == "json":
         say.machine(rows)
         return

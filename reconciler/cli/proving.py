@@ -90,7 +90,7 @@ def replay_command(
                 with_checkpoints=verify,
             )
         drifts = _drifts(byre) if verify and not is_earlier else []
-        rows = [describe.disk(record, byre.kernel) for record in done.records]
+        rows = [describe.disk(record, byre.kernel.allocated) for record in done.records]
     differences = [str(each) for each in done.differences]
     if output == "json":
         found = {

@@ -75,11 +75,13 @@ class DmSnapshot:
             loops = _loops_below(kernel, record, cow_file.device, cow_file.inode)
             base_loop = kernel.loop(record.base_loop) if record.base_loop is not None else None
         ours = dm is not None and dm.uuid == uuid_of(record) and dm.live
-        wanted = record.wanted.link
+        wanted, header = record.wanted.link, CowHeader.MISSING
+        if cow_file is not None:
+            header = kernel.cow_header(cow, record.wanted.chunk_size)
         return ObservedDisk(
             base=base,
             cow=cow_file,
-            cow_header=kernel.cow_header(cow, record.wanted.chunk_size),
+            cow_header=header,
             base_loop=base_loop,
             cow_loop=loops[0] if loops else None,
             other_cow_loops=loops[1:],

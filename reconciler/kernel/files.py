@@ -32,7 +32,6 @@ from statemachine.units import LARGEST_BYTES, SECTOR_BYTES, Bytes
 _FOLDER_MODE: Final = 0o755
 _LISTING: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 _RMDIR_TRIES_MAX: Final = 3
-_STAT_BLOCK_BYTES: Final = 512  # st_blocks, whatever the file system's own block is
 
 
 def identify(path: Path, *, follow: bool, sys: Path) -> FileIdentity | None:
@@ -137,14 +136,6 @@ def parse_header(raw: bytes, chunk: Bytes) -> CowHeader:
     if header.chunk.to_bytes() != chunk:
         return CowHeader.FOREIGN
     return CowHeader.VALID if header.valid else CowHeader.INVALID
-
-
-def allocated(path: Path) -> Bytes:
-    """Return how many bytes a file occupies; 0 when it is missing."""
-    try:
-        return Bytes(path.lstat().st_blocks * _STAT_BLOCK_BYTES)
-    except (FileNotFoundError, NotADirectoryError):
-        return Bytes(0)
 
 
 def free_space(path: Path) -> FreeSpace:

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from reconciler.kernel import files, links, nodes, safepath
+from reconciler.kernel import files, links, nodes, occupied, safepath
 from reconciler.kernel.able import NO_DEVICE_MAPPER, Abilities
 from reconciler.kernel.copies import CopySide
 from reconciler.kernel.dm import DeviceMapper
@@ -116,7 +116,7 @@ class LinuxKernel(CopySide, Kernel):
     def allocated(self, path: Path) -> Bytes:
         """Return how many bytes a file occupies; 0 when it is missing."""
         with failing(f"look at {path}"):
-            return files.allocated(path)
+            return occupied.allocated(path)
 
     def free_space(self, path: Path) -> FreeSpace:
         """Return the room on the file system of the nearest existing parent of a path."""

@@ -47,6 +47,7 @@ class World:
         self.root = folder / "root"
         self._capsys = capsys
         monkeypatch.setattr(thishost, "kernel", lambda: self.kernel)
+        monkeypatch.setattr(thishost, "allocated", self.kernel.allocated)
 
     def byre(self, *arguments: str | Path) -> Answer:
         """Run one command; errors of Python's own come out as they are."""
