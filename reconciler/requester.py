@@ -16,6 +16,8 @@ from statemachine.payloads import Requester
 
 CLAIM_LENGTH_MAX: Final = 200
 _NOBODY_LOGGED_IN: Final = 2**32 - 1
+_LOGIN_UID: Final = Path("/proc/self/loginuid")
+_DIGITS_MAX: Final = 16
 
 
 def this_process() -> Requester:
@@ -57,7 +59,8 @@ def _login_uid() -> int | None:
     None where nobody logged in (a service) and where the kernel does not keep it; proc(5).
     """
     try:
-        uid = int(Path("/proc/self/loginuid").read_text(encoding="ascii"))
+        with _LOGIN_UID.open("rb", buffering=0) as file:
+            uid = int(file.read(_DIGITS_MAX))
     except (OSError, ValueError):
         return None
     return None if uid == _NOBODY_LOGGED_IN else uid

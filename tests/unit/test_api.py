@@ -12,9 +12,11 @@ import reconciler
 from reconciler.api import Byre
 from reconciler.config import Settings
 from reconciler.kernel.sim import SimKernel
+from reconciler.waiting import _Awaited
 from statemachine.errors import IllegalTransition, NoSuchDisk, SpecError
 from statemachine.machine import Desired, State, Trigger
-from tests.unit.builders import BASE, MIB
+from statemachine.projection import Record
+from tests.unit.builders import BASE, MIB, Stage
 
 
 @pytest.fixture
@@ -146,3 +148,34 @@ def test_a_plain_file_outlives_a_reboot(folder: Path) -> None:
     kernel.reboot()
     with Byre(folder / "plain", kernel=kernel) as byre:
         assert [each.exit_code for each in byre.wait(["sb-1"], timeout_s=10)] == [0]
+
+
+def test_who_waits_reads_only_what_the_log_has_news_of(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two hundred disks and hundreds of commits: to read them all at each would take longer."""
+    stage = Stage(folder)
+    names = [f"sb-{number}" for number in range(5)]
+    for name in names:
+        stage.declare(name)
+    read: list[str] = []
+    plain = Byre.get
+
+    def get(byre: Byre, name: str) -> Record:
+        read.append(name)
+        return plain(byre, name)
+
+    monkeypatch.setattr(Byre, "get", get)
+    awaited = _Awaited(stage.byre, names)
+    assert read == names
+    awaited.read_news()
+    assert (read, len(awaited.missing())) == (names, 5)
+    stage.reconciler.reconcile("sb-3")
+    awaited.read_news()
+    assert read == [*names, "sb-3"]
+    assert [record.name for record in awaited.missing()] == ["sb-0", "sb-1", "sb-2", "sb-4"]
+    assert list(awaited.records) == names
+    stage.byre.command(["sb-3"], Trigger.PAUSE)
+    awaited.read_news()
+    assert len(awaited.missing()) == 5, "there before, and not any more"
+    stage.close()
