@@ -184,6 +184,8 @@ class Adopter:
         is_usual = table and table.persistent == "P" and table.chunk.to_bytes().count in CHUNK_SIZES
         if table is None or not is_usual:
             found = "it has no table" if not device.live else "its table is not one that byre makes"
+            if table is not None and table.persistent == "N":
+                found = "it is a throwaway disk, whose data goes with it"
             raise _refused(orphan, found)
         cow_loop, base_loop = self._loop(table.cow), self._loop(table.origin)
         path = self._root.cow(owner.disk_id, owner.generation, "cow")

@@ -123,6 +123,7 @@ class Byre:
         cow_size: int | str | None = None,
         cow_max: int | str | None = None,
         chunk_size: int | str | None = None,
+        persistent: bool = True,
         direct_io: bool = False,
         on_busy: OnBusy = OnBusy.WAIT,
         busy_timeout_s: float = BUSY_TIMEOUT_S,
@@ -132,7 +133,7 @@ class Byre:
         """Declare one disk; idempotent. See `Declarer.apply` for what is raised."""
         table: dict[str, object] = {"name": name, "base": str(base), "state": str(state)}
         table |= {"driver": str(driver), "on_busy": str(on_busy), "busy_timeout_s": busy_timeout_s}
-        table["direct_io"] = direct_io
+        table |= {"persistent": persistent, "direct_io": direct_io}
         given: dict[str, object] = {
             "link": link and str(link),
             "cow_size": cow_size,

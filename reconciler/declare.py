@@ -14,7 +14,7 @@ from typing import Final
 
 import attrs
 
-from reconciler import busy, linkmoves, linkroots, specs
+from reconciler import busy, grounds, linkmoves, linkroots, specs
 from reconciler.kernel.port import Kernel
 from reconciler.linkmoves import Takeover
 from reconciler.requester import checked_claim
@@ -32,7 +32,7 @@ from statemachine.events import CORRELATION_BYTES, NewEvent
 from statemachine.machine import MEETS, Desired, State, Trigger, is_met, path, sources
 from statemachine.payloads import DiskDeclared, DiskRecovered, Requester
 from statemachine.projection import Record
-from statemachine.spec import DiskSpec, DriverChoice
+from statemachine.spec import DiskSpec
 from statemachine.specfault import SpecFault
 
 CONFLICTS_MAX: Final = 20
@@ -252,7 +252,7 @@ class Declarer:
         if spec.to_data() == record.spec and not is_named:
             # Said again after an older log was put back, the same wish is a new one.
             return self._event(record, spec, why="declared") if record.held else None
-        self._refuse_new_ground(spec, record)
+        grounds.refuse_change(self._kernel, spec, record, boot_id=self._log.boot_id)
         # What is being done just now, or was begun before a crash, is finished first.
         state = record.in_flight.target if record.in_flight else record.state
         # From a removal the way leads on through the next generation.
@@ -275,31 +275,6 @@ class Declarer:
         generation = record.generation + 1 if record else 1
         return self._new(each.spec.name, payload, record, generation)
 
-    def _refuse_new_ground(self, spec: DiskSpec, record: Record) -> None:
-        """Refuse to change what the data stands on."""
-        before = record.wanted
-        if spec.base != before.base and not self._is_pinned_base(spec, record):
-            msg = (
-                f"{spec.name}: its base is {before.base} ({record.base}); "
-                f"it cannot become {spec.base} while the disk exists"
-            )
-            raise RefusedError(msg, hint="remove the disk first, or give the new one another name")
-        same = spec.driver in (before.driver, DriverChoice.AUTO) or spec.driver == record.driver
-        if not same and record.state is not State.ABSENT:
-            msg = f"{spec.name}: its driver is {record.driver}; it cannot become {spec.driver}"
-            raise RefusedError(msg, hint="remove the disk first")
-        has_store = record.state is not State.ABSENT or record.cow is not None or record.in_flight
-        if spec.chunk_size != before.chunk_size and has_store:
-            found, asked = before.chunk_size, spec.chunk_size
-            msg = f"{spec.name}: its chunk_size is {found}; it cannot become {asked}"
-            hint = "the CoW file is written in such chunks; remove the disk first"
-            raise RefusedError(msg, hint=hint)
-
-    def _is_pinned_base(self, spec: DiskSpec, record: Record) -> bool:
-        found = self._kernel.identify(spec.base, follow=True)
-        same_boot = record.base_boot_id == self._log.boot_id
-        return found is not None and record.base.same_content(found, same_boot=same_boot)
-
     def _pruned(self, names: set[str], moves: Moves) -> list[tuple[str, NewEvent | None]]:
         gone = [
             record
@@ -318,6 +293,8 @@ class Declarer:
     def _commanded(self, name: str, trigger: Trigger) -> tuple[str, NewEvent | None]:
         record = self._known(name)
         desired = WANTS[trigger]
+        if trigger is Trigger.PAUSE:
+            grounds.refuse_pause(record)
         if trigger is Trigger.RESTORE and record.rewind is not None:
             return name, self._stays_as_it_is(record)
         if record.desired is desired and record.state is not State.REMOVED:

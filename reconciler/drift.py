@@ -50,7 +50,8 @@ def is_behind(record: Record, seen: Appraisal) -> bool:
 
 def _of_live(record: Record, seen: Appraisal) -> Drift | None:
     if seen.shape is not Shape.LIVE:
-        return _drift(Trigger.LOSE, f"{record.device or record.device_name} is gone")
+        trigger = Trigger.LOSE if record.wanted.persistent else Trigger.VANISH
+        return _drift(trigger, f"{record.device or record.device_name} is gone")
     # What a removal or a pause takes away anyway is not put right before it. A disk that cannot get
     # to what is desired (it was wanted attached, and went live before) stays, and stays whole.
     if seen.defects and next_trigger(record.state, record.desired) is None:
@@ -72,6 +73,8 @@ def _of_attached(record: Record, seen: Appraisal) -> Drift | None:
 def _of_paused(record: Record, seen: Appraisal) -> Drift | None:
     if seen.shape is Shape.LIVE:
         return _drift(Trigger.FIND, f"{record.device_name} is live and was not made by byre")
+    if not record.wanted.persistent:
+        return _drift(Trigger.VANISH, f"{record.device_name} is gone")
     if seen.leftovers and is_met(record.state, record.desired):
         return Drift(trigger=Trigger.REPAIR, differences=seen.leftovers)
     return None

@@ -62,13 +62,16 @@ class Duplicator:
                 be suspended.
             TransientError: it is being changed just now.
         """
-        self.sources.refuse(record, when_live)
         if record.held is not None:
             msg = f"{record.name} is held: {record.held.message}"
             raise RefusedError(msg, hint="say again what it should be, or `byre retry`")
+        if not record.wanted.persistent:
+            msg = f"{record.name} is a throwaway disk: its data goes with its device"
+            raise RefusedError(msg, hint="say `persistent = true` for what is to be kept")
         if record.state is State.ATTACHED:
             msg = f"{record.name} is attached and was never live: nothing was written to it"
             raise RefusedError(msg, hint="make a disk on the same base: `byre create`")
+        self.sources.refuse(record, when_live)
 
     def base(self, record: Record) -> FileIdentity:
         """Return the pin of a disk's base as this boot knows it.

@@ -48,7 +48,7 @@ from statemachine.errors import (
 )
 from statemachine.eventlog import EventLog
 from statemachine.foresight import foresee
-from statemachine.machine import LIVE, State, Trigger
+from statemachine.machine import GONE, LIVE, State, Trigger
 from statemachine.observed import FileIdentity, Loop
 from statemachine.projection import Record
 
@@ -203,7 +203,7 @@ class Reconciler:
         record = self.log.record(record.name) or record
         if step.trigger is Trigger.FIND and uses_base_loop(record):
             self.bases.claim(record.name, self._base_of(record))
-        elif step.trigger is Trigger.LOSE:
+        elif step.trigger in GONE:
             self.bases.release(record.name, self._base_of(record))
         return record
 

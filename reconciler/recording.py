@@ -20,7 +20,7 @@ from reconciler.plan import Move, NoteDrift
 from statemachine import payloads
 from statemachine.errors import ActionError
 from statemachine.events import CORRELATION_BYTES, NewEvent
-from statemachine.machine import LIVE, State, Trigger
+from statemachine.machine import GONE, LIVE, State, Trigger
 from statemachine.observed import FileIdentity
 from statemachine.projection import Record
 from statemachine.spec import DriverChoice
@@ -72,7 +72,7 @@ def drifted(view: View, choice: Choice, step: NoteDrift) -> payloads.DriftDetect
         source=step.source,
         target=step.target,
         differences=step.differences,
-        cause="reboot" if rebooted and step.trigger is Trigger.LOSE else "",
+        cause="reboot" if rebooted and step.trigger in GONE else "",
         cow=view.observed.cow if is_news else None,
         cow_path=str(choice.driver.cow_path(record, view.ground)) if is_news else "",
         driver=choice.driver.name if is_news else "",

@@ -181,6 +181,9 @@ class Sources:
         if record.state in (State.ABSENT, State.REMOVED):
             msg = f"{record.name} is {record.state}: it has no data"
             raise RefusedError(msg, hint="attached, live and paused disks have")
+        if not record.wanted.persistent and record.driver != DriverChoice.CLONE:
+            msg = f"{record.name} is a throwaway disk: nothing in its file tells what is where"
+            raise RefusedError(msg, hint=f"read the device: `dd if={record.device}`")
         if record.in_flight is not None:
             what = f"{record.in_flight.trigger} is under way"
             hint = "try again in a moment; what a crash left is finished by `byre run`"

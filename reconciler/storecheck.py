@@ -29,6 +29,10 @@ from statemachine.units import Bytes
 
 LOOKS_MAX: Final = 3
 """How often the moving file of a live disk is read before what is wrong in it counts."""
+NO_STORE: Final = (
+    "no exception store: the file of a clone is the disk itself, and what is where in that of a "
+    "throwaway disk, only its device knows"
+)
 MOVING: Final = (
     "the disk is live, and its file moves while it is read: what the kernel has not committed is "
     "not counted; pause the disk for an answer that holds"
@@ -80,7 +84,7 @@ class Checked:
         """What limits the answer; "" when nothing does."""
         if self.is_live:
             return MOVING
-        return "" if self.report else "a clone has no exception store: its file is the disk itself"
+        return "" if self.report else NO_STORE
 
 
 def check_file(path: Path, *, disk_size: Bytes | None = None) -> Checked:
@@ -97,7 +101,7 @@ def check_disk(sources: Sources, record: Record) -> Checked:
     """Check the file of a disk; raises what `Sources.own_file` does, and ActionError."""
     path, size = sources.own_file(record), record.base.size
     checked = Checked(path=path, disk=record.name, disk_size=size)
-    if record.driver == DriverChoice.CLONE:
+    if record.driver == DriverChoice.CLONE or not record.wanted.persistent:
         return checked
     is_live = record.state in LIVE
     report = _report(path, size)

@@ -43,6 +43,7 @@ class Trigger(enum.StrEnum):
     RESTORE = "restore"
     REMOVE = "remove"
     LOSE = "lose"
+    VANISH = "vanish"
     FIND = "find"
     REPAIR = "repair"
     REWIND = "rewind"
@@ -71,6 +72,7 @@ _ATTACH_WHY = "the CoW file is made, the origin and the CoW get their loop devic
 _PAUSE_WHY = "device, node, link and CoW loop go; the CoW file is kept"
 _REMOVE_WHY = "everything goes, the CoW file too; ends the generation"
 _LOSE_WHY = "drift: the kernel side vanished, the CoW file did not"
+_VANISH_WHY = "drift: a throwaway disk's device vanished, and its data with it"
 _FIND_WHY = "drift: somebody did it by hand"
 _FIND_DATA_WHY = "drift: it has data that the log has not heard of: an older log, or an orphan"
 _REWIND_WHY = "a person's word: its own file gives way to a copy of a kept point"
@@ -91,6 +93,9 @@ EDGES: Final = (
     Edge(Trigger.LOSE, State.ATTACHED, State.ABSENT, _LOSE_WHY),
     Edge(Trigger.LOSE, State.SNAPSHOTTED, State.PAUSED, _LOSE_WHY),
     Edge(Trigger.LOSE, State.RESTORED, State.PAUSED, _LOSE_WHY),
+    Edge(Trigger.VANISH, State.SNAPSHOTTED, State.ABSENT, _VANISH_WHY),
+    Edge(Trigger.VANISH, State.RESTORED, State.ABSENT, _VANISH_WHY),
+    Edge(Trigger.VANISH, State.PAUSED, State.ABSENT, _VANISH_WHY),
     Edge(Trigger.FIND, State.PAUSED, State.RESTORED, _FIND_WHY),
     Edge(Trigger.FIND, State.ATTACHED, State.SNAPSHOTTED, _FIND_WHY),
     Edge(Trigger.FIND, State.ABSENT, State.PAUSED, _FIND_DATA_WHY),
@@ -100,7 +105,9 @@ EDGES: Final = (
     Edge(Trigger.REPAIR, State.RESTORED, State.RESTORED, _REPAIR_WHY),
 )
 
-DRIFT_TRIGGERS: Final = frozenset({Trigger.LOSE, Trigger.FIND, Trigger.REPAIR})
+DRIFT_TRIGGERS: Final = frozenset({Trigger.LOSE, Trigger.VANISH, Trigger.FIND, Trigger.REPAIR})
+GONE: Final = frozenset({Trigger.LOSE, Trigger.VANISH})
+"""Triggers that say that the kernel side is not there any more."""
 """Triggers that an observation pulls, never a wish; no path to a desired state uses them."""
 
 LIVE: Final = frozenset({State.SNAPSHOTTED, State.RESTORED})

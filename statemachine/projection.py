@@ -20,7 +20,7 @@ from statemachine.errors import ForeignDevice
 from statemachine.events import Event
 from statemachine.jail import path_in
 from statemachine.lineage import Parent, Point, Rewind
-from statemachine.machine import LIVE, Desired, State, Trigger, is_met
+from statemachine.machine import GONE, LIVE, Desired, State, Trigger, is_met
 from statemachine.names import HOST
 from statemachine.observed import FileIdentity
 from statemachine.plight import Failure, Fault, Frozen, Held, InFlight
@@ -314,7 +314,7 @@ def _drifted(record: Record, event: Event, payload: payloads.DriftDetected) -> C
     if payload.trigger is Trigger.REPAIR:
         return {"correlation_id": event.correlation_id}
     changed: Changes = {"correlation_id": event.correlation_id}
-    if payload.trigger is Trigger.LOSE:
+    if payload.trigger in GONE:
         # These outlive their device, and must be found again even if others are wanted by then.
         kept = ("link", "link_target", "jail_node", "jail_number")
         changed |= _NOT_LIVE | {field: getattr(record, field) for field in kept}

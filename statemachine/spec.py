@@ -55,6 +55,8 @@ class DiskSpec:
     """How far it may be grown; None for as far as a full rewrite needs."""
     chunk_size: Bytes = DEFAULT_CHUNK
     """What dm-snapshot copies at a time, and what the CoW file is counted in."""
+    persistent: bool = True
+    """Whether its data outlives its device; a throwaway disk's does not, and it is never paused."""
     direct_io: bool = False
     """Whether the loop of the disk's own file goes past the host's page cache."""
     on_busy: OnBusy = OnBusy.WAIT
@@ -79,6 +81,8 @@ class DiskSpec:
                 data[field] = str(size.count)
         if self.chunk_size != DEFAULT_CHUNK:
             data["chunk_size"] = str(self.chunk_size.count)
+        if not self.persistent:
+            data["persistent"] = "false"
         if self.direct_io:
             data["direct_io"] = "true"
         if self.on_busy is not OnBusy.WAIT:
@@ -106,6 +110,7 @@ class DiskSpec:
             cow_size=Bytes(int(data["cow_size"])) if "cow_size" in data else None,
             cow_max=Bytes(int(data["cow_max"])) if "cow_max" in data else None,
             chunk_size=Bytes(int(data["chunk_size"])) if "chunk_size" in data else DEFAULT_CHUNK,
+            persistent=data.get("persistent") != "false",
             direct_io=data.get("direct_io") == "true",
             on_busy=OnBusy(data.get("on_busy", OnBusy.WAIT)),
             busy_timeout_s=float(data.get("busy_timeout_s", BUSY_TIMEOUT_S)),

@@ -150,6 +150,9 @@ class _Reader:
         cow_max = self._size(table, "cow_max", chunk_size)
         if cow_size is not None and cow_max is not None and cow_max < cow_size:
             self._note("cow_max", str(table["cow_max"]), f"at least cow_size, {cow_size}")
+        persistent = self._truth(table, "persistent", default=True)
+        if state is Desired.PAUSED and not persistent:
+            self._note("state", state.value, "attached, live, removed with persistent = false")
         direct_io = self._truth(table, "direct_io")
         on_busy = self._choice(table, "on_busy", OnBusy, OnBusy.WAIT)
         busy_timeout_s = self._seconds(table, "busy_timeout_s", BUSY_TIMEOUT_S)
@@ -165,6 +168,7 @@ class _Reader:
             cow_size=cow_size,
             cow_max=cow_max,
             chunk_size=chunk_size,
+            persistent=persistent,
             direct_io=direct_io,
             on_busy=on_busy,
             busy_timeout_s=busy_timeout_s,
@@ -245,8 +249,8 @@ class _Reader:
         self._note(field, found, f"seconds, 0 to {BUSY_TIMEOUT_S_MAX:.0f}")
         return default_s
 
-    def _truth(self, table: Mapping[str, object], field: str) -> bool:
-        found = table.get(field, False)
+    def _truth(self, table: Mapping[str, object], field: str, *, default: bool = False) -> bool:
+        found = table.get(field, default)
         if not isinstance(found, bool):
             self._note(field, found, "true, false")
         return found is True

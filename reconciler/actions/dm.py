@@ -87,6 +87,8 @@ class LoadTable:
     uuid: str
     length: Sectors
     chunk: Sectors
+    store: str = "P"
+    """"P" for exceptions that are kept in the CoW file, "N" for a throwaway disk's."""
 
     def do(self, scene: Scene) -> bool:
         """Load it into a device that has none; refuse a device with another one."""
@@ -97,6 +99,7 @@ class LoadTable:
             origin=scene.base_loop.device,
             cow=scene.cow_loop.device,
             chunk=self.chunk,
+            persistent=self.store,
         )
         found = None if scene.dm_is_new else scene.kernel.dm(self.name)
         if found is not None and found.live:

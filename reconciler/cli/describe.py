@@ -39,6 +39,7 @@ def disk(record: Record, allocated: Allocated) -> dict[str, Any]:
         "jail": _jail(record, spec),
         "base": str(spec.base),
         "cow": _cow(record, spec, allocated),
+        "persistent": spec.persistent,
         "parent": _parent(record),
         "points": [point(each, allocated) for each in record.points],
         "rewind_to": record.rewind.point if record.rewind else None,

@@ -95,13 +95,17 @@ class Clone:
         cow = Path(record.cow_path) if record.cow_path else self.cow_path(record, ground)
         base = record.wanted.base
         if trigger is Trigger.ATTACH:
+            ours = _targets(record, observed)
             look = (
-                *linking.check_link(record, _targets(record, observed)),
+                *([] if record.wanted.persistent else linking.drop_link(record, observed, ours)),
+                *([] if record.wanted.persistent else jailing.drop(record, observed)),
+                *linking.check_link(record, ours),
                 *jailing.check(record, has_device=not ground.capabilities.loop),
             )
             copy = CloneBase(base, cow, record.base.size)
             offer = _offer(record, observed, ground, cow)
-            return (*look, CheckBase(base, record.base), copy, *offer)
+            old = keeping.throw_away(record, observed, ground, cow)
+            return (*look, CheckBase(base, record.base), *old, copy, *offer)
         if trigger in (Trigger.SNAPSHOT, Trigger.RESTORE) or (
             trigger is Trigger.REPAIR and record.state in LIVE
         ):

@@ -17,7 +17,14 @@ from reconciler.drivers.port import Appraisal, Ground, Shape, left_links, link_d
 from reconciler.kernel.port import CowHeader
 from statemachine.machine import State
 from statemachine.names import DmUuid, cow_marker
-from statemachine.observed import DeviceNumber, LinkKind, Loop, ObservedDisk, SnapshotHealth
+from statemachine.observed import (
+    DeviceNumber,
+    LinkKind,
+    Loop,
+    ObservedDisk,
+    SnapshotHealth,
+    SnapshotTable,
+)
 from statemachine.projection import Record
 from statemachine.units import SECTOR_BYTES, Sectors
 
@@ -53,6 +60,11 @@ def appraise(record: Record, observed: ObservedDisk, ground: Ground) -> Appraisa
 def uuid_of(record: Record) -> str:
     """Return the dm UUID of a disk in its generation."""
     return str(DmUuid(record.id, record.generation))
+
+
+def store_of(record: Record) -> str:
+    """Return how a disk's table says where its exceptions are: "P" in the CoW file, "N" nowhere."""
+    return "P" if record.wanted.persistent else "N"
 
 
 def node_path(record: Record) -> Path:
@@ -91,6 +103,17 @@ def _fault(
     """Say why a disk that has data must be left alone; None when it need not be."""
     if record.cow is None or record.state in (State.ABSENT, State.REMOVED):
         return _fault_of_unrecorded(observed, shape) if record.cow is None else None
+    if not record.wanted.persistent:
+        # Its data goes with its device, whatever is in the file, and is whole as long as that is.
+        return _fault_of_device(record, observed, ground) if shape is Shape.LIVE else None
+    return _fault_of_kept(record, observed, ground, shape)
+
+
+def _fault_of_kept(
+    record: Record, observed: ObservedDisk, ground: Ground, shape: Shape
+) -> Appraisal | None:
+    """Say what is wrong with a disk's data, or with the device on it; None when nothing is."""
+    assert record.cow is not None, "only asked of a disk that has data"
     path = record.cow_path
     if observed.cow is None:
         hint = "put the file back, then `byre retry`; or `byre remove` gives the disk up"
@@ -147,9 +170,16 @@ def _wrong_table(record: Record, observed: ObservedDisk, ground: Ground) -> str:
         return f"is over {_place(origin, table.origin)}, not over its base"
     if table.length != record.base.size.sectors_exact():
         return f"has {table.length.count} sectors, its base {record.base.size.count} bytes"
-    chunk = record.wanted.chunk_size
+    return _wrong_store(record, table)
+
+
+def _wrong_store(record: Record, table: SnapshotTable) -> str:
+    """Say what a live device's table says of exceptions that the spec does not; "" for nothing."""
+    chunk, store = record.wanted.chunk_size, store_of(record)
     if table.chunk.to_bytes() != chunk:
         return f"has chunks of {table.chunk.to_bytes()}, its spec says {chunk}"
+    if table.persistent != store:
+        return f"has exceptions {table.persistent}, its spec says {store}"
     return ""
 
 

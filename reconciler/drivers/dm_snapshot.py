@@ -105,7 +105,11 @@ class DmSnapshot:
         cow = Path(record.cow_path) if record.cow_path else self.cow_path(record, ground)
         if trigger is Trigger.ATTACH:
             name = CheckName(record.device_name, uuid_of(record))
-            look = (name, *linking.check_link(record, link_texts(record)))
+            look: tuple[Action, ...] = (name,)
+            if not record.wanted.persistent:  # what a device of before left; its number is another
+                drop = linking.drop_link(record, observed, link_texts(record))
+                look = (name, *drop, *jailing.drop(record, observed))
+            look = (*look, *linking.check_link(record, link_texts(record)))
             look = (*look, *jailing.check(record, has_device=True))
             return (*look, *self._attach(record, observed, ground, cow))
         if trigger is Trigger.REPAIR:
@@ -126,12 +130,14 @@ class DmSnapshot:
     ) -> list[Action]:
         base, chunk = record.wanted.base, record.wanted.chunk_size
         have_cow: Action = MakeCow(cow, first_size(record.wanted, record.base.size), chunk)
-        if record.cow is not None and observed.cow is not None:
+        is_kept = record.wanted.persistent
+        if is_kept and record.cow is not None and observed.cow is not None:
             # It was attached before and lost its loop; a first life may have been tried on it.
             same_boot = record.cow_boot_id == ground.boot_id
             have_cow = CheckCow(cow, record.cow, same_boot, chunk, _FIRST_LIFE)
         return [
             CheckBase(base, record.base),
+            *keeping.throw_away(record, observed, ground, cow),
             have_cow,
             AttachBase(base),
             AttachCow(cow, record.id, record.generation),
@@ -145,7 +151,10 @@ class DmSnapshot:
         assert record.cow is not None, "an attached disk has a CoW file"
         same_boot = record.cow_boot_id == ground.boot_id
         is_first = record.state is State.ATTACHED
-        headers = _FIRST_LIFE if is_first else (CowHeader.VALID,)
+        headers: tuple[CowHeader, ...] = _FIRST_LIFE if is_first else (CowHeader.VALID,)
+        is_kept = record.wanted.persistent
+        if not is_kept:  # nothing in its file says anything
+            headers = ()
         return [
             *jailing.check(record, has_device=True),
             CheckBase(base, record.base),
@@ -159,9 +168,10 @@ class DmSnapshot:
                 uuid,
                 record.base.size.sectors_exact(),
                 record.wanted.chunk_size.sectors_exact(),
+                dm_appraisal.store_of(record),
             ),
             # Later lives have it on disk already, and may have much else to flush.
-            *([SyncCow(cow)] if is_first else []),
+            *([SyncCow(cow)] if is_first and is_kept else []),
             ResumeDm(record.device_name, uuid),
             MakeNode(node),
             *linking.make_link(record, observed, str(node), link_texts(record)),

@@ -1,4 +1,4 @@
-"""The actions on a disk's kept points, the same for every driver: going back to one, losing all.
+"""The actions on what is kept of a disk, or is not, by any driver: its points, and old data.
 
 Pure; may be imported by the drivers.
 """
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from reconciler.actions import Action, PutInPlace, RemoveCow
 from reconciler.drivers.port import Ground
+from statemachine.observed import ObservedDisk
 from statemachine.projection import Record
 
 
@@ -37,3 +38,18 @@ def drop_all(record: Record, ground: Ground) -> tuple[Action, ...]:
     return tuple(
         RemoveCow(Path(path), file, boot_id == ground.boot_id) for path, file, boot_id in files
     )
+
+
+def throw_away(
+    record: Record, observed: ObservedDisk, ground: Ground, cow: Path
+) -> tuple[Action, ...]:
+    """Delete the file of a throwaway disk that is made anew: its device is gone, and its data.
+
+    Only the recorded file. Another one in its place is what an interrupted attempt has made since.
+    """
+    if record.wanted.persistent or record.cow is None or observed.cow is None:
+        return ()
+    same_boot = record.cow_boot_id == ground.boot_id
+    if not record.cow.same_file(observed.cow, same_boot=same_boot):
+        return ()
+    return (RemoveCow(cow, record.cow, same_boot),)

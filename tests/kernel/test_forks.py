@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernel.cli import Cli
+from tests.kernel.cli import Cli, until
 from tests.kernel.host import MIB, Host, digest, tool
 
 pytestmark = pytest.mark.kernel
@@ -120,6 +120,7 @@ def test_a_disk_goes_back_to_its_points_byte_for_byte(host: Host) -> None:
     host.cli("checkpoint", "sb-1", "--keep", 2)
     daemon = host.cli.daemon()
     host.cli("restore", "sb-1", "--to", "clean", "--wait")
+    until(device.exists, "udev has let go of the node's name, and it is there again")
     assert shown == digest(device)
     with host.mounted(device) as at:
         assert (at / "data").stat().st_size == MIB
@@ -127,6 +128,7 @@ def test_a_disk_goes_back_to_its_points_byte_for_byte(host: Host) -> None:
     host.cli("fork", "sb-1@clean", "sb-2", "--wait")
     assert shown == digest(host.device("sb-2"))
     host.cli("restore", "sb-1", "--to", "p1", "--wait")
+    until(device.exists, "udev has let go of the node's name, and it is there again")
     assert spoilt == digest(device)
     assert daemon.terminate() == 0
     assert host.cli("fsck", "sb-1", "-o", "json").json["sound"]

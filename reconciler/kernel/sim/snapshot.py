@@ -1,7 +1,7 @@
 """The snapshot target in memory: a table on two devices, read and written chunk by chunk.
 
-Source: drivers/md/dm-snap.c of 6.1, measured (tests/contract). Not modelled: transient stores
-("N"), merging, discards, origins that are no loop device.
+Source: drivers/md/dm-snap.c of 6.1, measured (tests/contract). Not modelled: merging,
+discards, origins that are no loop device.
 Raises OSError. May be imported by the rooms of `sim` only.
 """
 
@@ -14,10 +14,11 @@ from typing import Final
 from reconciler.kernel.sim.files import os_error
 from reconciler.kernel.sim.loops import LOOP_MAJOR, LoopDevice, Loops
 from reconciler.kernel.sim.store import Store
+from reconciler.kernel.sim.transient import TransientStore
 from statemachine.observed import DeviceNumber, SnapshotHealth, SnapshotStatus, SnapshotTable
 from statemachine.units import SECTOR_BYTES, Sectors
 
-_STORES: Final = frozenset({"P", "PO"})
+_STORES: Final = frozenset({"P", "PO", "N"})
 
 
 class Zero:
@@ -71,8 +72,10 @@ class Snapshot:
 
     def open_store(self) -> None:
         """Read the exceptions from the CoW device, or begin a store on an empty one."""
-        keeps = self.table.persistent == "PO"
-        store = Store(self.cow, self.table.chunk.count, keeps_overflow=keeps)
+        kind, chunk = self.table.persistent, self.table.chunk.count
+        store = Store(self.cow, chunk, keeps_overflow=kind == "PO")
+        if kind == "N":
+            store = TransientStore(self.cow, chunk)
         store.open()
         self.store = store
 
