@@ -271,6 +271,7 @@ def test_decisions_are_numbered_without_a_gap() -> None:
 # --- what hurt others ----------------------------------------------------------------------------
 
 FAILURES = "docs/explanation/failures.md"
+SEEDS = "docs/explanation/seeds.md"
 NAMED_TEST = re.compile(r"`(tests/[\w/]+\.py)((?:::\w+)*)`")
 
 
@@ -279,8 +280,11 @@ def test_each_of_the_35_failures_has_its_row() -> None:
     assert [str(number) for number in range(1, 36)] == rows
 
 
-@pytest.mark.parametrize(("file", "names"), sorted(set(NAMED_TEST.findall(read(FAILURES)))))
-def test_a_test_that_the_page_of_failures_names_exists(file: str, names: str) -> None:
+@pytest.mark.parametrize(
+    ("file", "names"),
+    sorted({*NAMED_TEST.findall(read(FAILURES)), *NAMED_TEST.findall(read(SEEDS))}),
+)
+def test_a_test_that_the_pages_of_failures_and_of_seeds_name_exists(file: str, names: str) -> None:
     text = read(file)
     for name in names.split("::")[1:]:
         assert re.search(rf"(?:def|class) {name}\b", text), f"{file} has no {name}"
