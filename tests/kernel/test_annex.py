@@ -69,10 +69,13 @@ def wrenn(folder: Path, image: Path) -> str:
 
 
 def arcbox(folder: Path, image: Path) -> str:
-    """CowManager::setup of engine/arcbox-snapshot/src/snapshot_cow.rs."""
+    """CowManager::setup of engine/arcbox-snapshot/src/snapshot_cow.rs.
+
+    It calls a busybox whose losetup knows --show; Debian's does not.
+    """
     cow = sparse(folder / "cow" / "arcbox-cow-550e8400-e29b.img", image)
-    origin = tool("busybox", "losetup", "-r", "-f", "--show", image)
-    below = tool("busybox", "losetup", "-f", "--show", cow)
+    origin = tool("losetup", "-r", "-f", "--show", image)
+    below = tool("losetup", "-f", "--show", cow)
     sectors = tool("busybox", "blockdev", "--getsz", origin)
     table = f"0 {sectors} snapshot {origin} {below} P 8"
     tool("dmsetup", "create", "arcbox-snap-550e8400-e29b", "--table", table)
