@@ -12,6 +12,7 @@ import attrs
 
 from reconciler.actions.scene import Scene, in_use
 from statemachine.errors import (
+    ActionError,
     ForeignDevice,
     IdentityMismatch,
     PermanentError,
@@ -213,11 +214,13 @@ class RemoveDm:
             return scene.kernel.dm_remove(self.name, self.uuid)
         except RefusedError:  # the name is another device's, and ours is gone
             return False
-        except TransientError as error:
-            found = scene.kernel.dm(self.name) if error.errno == errno.EBUSY else None
+        except ActionError as error:
+            found = scene.kernel.dm(self.name)
             if found is None or found.uuid != self.uuid:
-                raise
-            raise in_use(scene, f"/dev/mapper/{self.name}", found.device, error) from error
+                return False  # nor is there one where there is no device-mapper any more
+            if isinstance(error, TransientError) and error.errno == errno.EBUSY:
+                raise in_use(scene, f"/dev/mapper/{self.name}", found.device, error) from error
+            raise
 
     def undo(self, scene: Scene) -> None:
         """The device is made again by a restore."""

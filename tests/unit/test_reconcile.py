@@ -366,3 +366,20 @@ def test_a_start_survives_a_base_that_cannot_be_looked_at(stage: Stage) -> None:
     stage.restart()
     stage.settle()
     stage.check()
+
+
+def test_a_paused_disk_is_removed_where_device_mapper_is_gone(stage: Stage) -> None:
+    stage.live()
+    stage.command(Trigger.PAUSE)
+    stage.kernel.host.dm_errno = errno.ENODEV
+    assert stage.command(Trigger.REMOVE).state is State.REMOVED
+    stage.check_log()
+    assert stage.kernel.loops() == ()
+
+
+def test_a_removal_that_was_done_though_the_call_failed_is_done(stage: Stage) -> None:
+    stage.live()
+    stage.kernel.faults.fail("dm_remove", errno.EIO, when="after")
+    assert stage.command(Trigger.REMOVE).state is State.REMOVED
+    stage.check()
+    assert "transition.failed remove" not in stage.types()
