@@ -21,7 +21,7 @@ from statemachine.errors import RootBusy
 from statemachine.machine import State, Trigger
 from tests.unit.builders import BASE, MIB
 
-GIVE_UP_S = 10.0
+GIVE_UP_S = 60.0
 
 
 class Eyes:
