@@ -6,6 +6,7 @@ Reads the environment once, in `Root.from_environment`, and a root's `config.tom
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -73,11 +74,11 @@ class Root:
     @property
     def cows(self) -> Path:
         """The folder of the CoW files and clones."""
-        return self.path / "cow"
+        return _inside(self.path, "cow")
 
     def cow(self, disk_id: str, generation: int, suffix: str) -> Path:
         """Return the path of a disk's own file; new for each generation."""
-        return self.cows / f"{disk_id}-{generation}.{suffix}"
+        return _inside(self.cows, f"{disk_id}-{generation}.{suffix}")
 
     def kept(self, disk_id: str, generation: int, what: str, suffix: str) -> Path:
         """Return the path of a copy of a disk's own file: a point of this name, or one that waits.
@@ -85,6 +86,12 @@ class Root:
         In the folder of the original, as only files of one file system can share blocks.
         """
         return self.cows / f"{disk_id}-{generation}@{what}.{suffix}"
+
+
+@functools.lru_cache(maxsize=4096)
+def _inside(folder: Path, name: str) -> Path:
+    """Join a path once for the several questions that one look at a disk asks about it."""
+    return folder / name
 
 
 def _between(low: float, high: float) -> Callable[[object, attrs.Attribute[Any], Any], None]:

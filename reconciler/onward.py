@@ -32,8 +32,8 @@ _SHAPES: Final = dict.fromkeys(LIVE, Shape.LIVE) | {
 }
 
 
-def next_move(view: View, scene: Scene, record: Record) -> plan.Move | None:
-    """Return the move that follows at once on one that worked, and is decided upon `view_after`.
+def next_move(view: View, scene: Scene, record: Record) -> tuple[View, plan.Move] | None:
+    """Return the move that follows at once on one that worked, and the view it was decided upon.
 
     Only from attached: there a disk is nothing but what the actions made or checked. From all
     else the way leads on by a look.
@@ -45,17 +45,18 @@ def next_move(view: View, scene: Scene, record: Record) -> plan.Move | None:
     """
     if record.state is not State.ATTACHED:
         return None
-    step = plan.decide(view_after(view, scene, record))
-    return step if isinstance(step, plan.Move) else None
+    after = _view_after(view, scene, record)
+    step = plan.decide(after)
+    return (after, step) if isinstance(step, plan.Move) else None
 
 
 def rests(view: View, scene: Scene, record: Record) -> str:
     """Say why nothing is left to do after a move that worked; "" when something is."""
-    step = plan.decide(view_after(view, scene, record))
+    step = plan.decide(_view_after(view, scene, record))
     return step.why if isinstance(step, plan.Rest) else ""
 
 
-def view_after(view: View, scene: Scene, record: Record) -> View:
+def _view_after(view: View, scene: Scene, record: Record) -> View:
     """Return a view of a disk after a move that worked, of what its actions found and made."""
     observed = view.observed
     if record.state is State.ATTACHED:

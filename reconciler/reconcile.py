@@ -318,10 +318,10 @@ class Reconciler:
         """Record an outcome and the next intent in one commit, if one follows; else neither."""
         ended = recording.event(view.record.name, outcome, view.record)
         record = foresee(view.record, ended, at=self._clock.now_ns(), boot_id=self.log.boot_id)
-        move = onward.next_move(view, scene, record)
-        if move is None:
+        following = onward.next_move(view, scene, record)
+        if following is None:
             return None
-        after = onward.view_after(view, scene, record)
+        after, move = following
         if obstacles.find(self.kernel, after, choice, move) is not None:
             return None
         begun = recording.event(record.name, self._intent(after, choice, move), record)

@@ -8,7 +8,8 @@ May be imported by eventlog and what stands above it in `statemachine`.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+import operator
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -233,4 +234,9 @@ def _disk_row(record: Record) -> tuple[object, ...]:
         "updated_at": record.updated_at,
         "record": text,
     }
-    return tuple(values[column] for column in DISK_COLUMNS)
+    return _in_order(values)
+
+
+_in_order: Final[Callable[[dict[str, object]], tuple[object, ...]]] = operator.itemgetter(
+    *DISK_COLUMNS
+)

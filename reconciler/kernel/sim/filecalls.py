@@ -247,6 +247,8 @@ def read_link(host: Host, path: Path) -> LinkObservation:
         return LinkObservation(kind=LinkKind.OCCUPIED)
     except FileNotFoundError:
         node = None
+    if node is None and host.tree.find(path.parent) is not None:
+        return LinkObservation(kind=LinkKind.MISSING)
     if node is None:
         missing = [str(parent) for parent in path.parents if host.tree.find(parent) is None]
         return LinkObservation(kind=LinkKind.MISSING, missing_parents=tuple(reversed(missing)))

@@ -8,12 +8,11 @@ Raises OSError. May be imported by the rooms of `sim` only.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import functools
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Final
 
 from reconciler.clock import Clock
@@ -41,6 +40,21 @@ _BOOT_NAMESPACE: Final = uuid.UUID("6ba7b811-9dad-11d1-80b4-00c04fd430c8")
 
 WakeUp = Callable[[str], None]
 """Takes a kernel name: "dm-3", "loop2"."""
+
+
+class _Entered:
+    """The lock of a host for the length of a `with` block: around every call of the port."""
+
+    __slots__ = ("_host",)
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    def __enter__(self) -> None:
+        self._host.enter()
+
+    def __exit__(self, *_: object) -> None:
+        self._host.leave()
 
 
 class Host:
@@ -84,23 +98,26 @@ class Host:
 
     # --- time, lock, listeners ----------------------------------------------------------------
 
-    @contextlib.contextmanager
-    def entered(self) -> Iterator[None]:
+    def entered(self) -> _Entered:
         """Hold the lock; tell the listeners what changed when the outermost holder lets go."""
-        due: list[str] = []
+        return _Entered(self)
+
+    def enter(self) -> None:
+        """Take the lock; each time is given back by `leave`."""
         self._lock.acquire()
         self._depth += 1
-        try:
-            yield
-        finally:
-            self._depth -= 1
-            if self._depth == 0:
-                due, self._due = self._due, []
-            listeners = tuple(self._listeners) if due else ()
-            self._lock.release()
-            for name in dict.fromkeys(due):
-                for listener in listeners:
-                    listener(name)
+
+    def leave(self) -> None:
+        """Give the lock back; see `entered`."""
+        due: list[str] = []
+        self._depth -= 1
+        if self._depth == 0:
+            due, self._due = self._due, []
+        listeners = tuple(self._listeners) if due else ()
+        self._lock.release()
+        for name in dict.fromkeys(due):
+            for listener in listeners:
+                listener(name)
 
     def now_ns(self) -> int:
         """Return the wall clock, but never the same time twice: each write shows in an mtime."""
