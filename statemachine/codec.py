@@ -12,6 +12,7 @@ from typing import Final
 
 import cattrs
 
+from statemachine import quickread
 from statemachine.observed import DeviceNumber
 from statemachine.units import Bytes, Sectors
 
@@ -34,6 +35,9 @@ def _converter() -> cattrs.Converter:
     # Whole lists and tables of texts at once: they are most of what a replay reads.
     converter.register_structure_hook_func(lambda kind: kind == tuple[str, ...], _texts)
     converter.register_structure_hook_func(lambda kind: kind == dict[str, str], _table_of_texts)
+    converter.register_structure_hook_factory(
+        quickread.is_quick, lambda kind: quickread.reader(kind, converter)
+    )
     return converter
 
 

@@ -9,6 +9,8 @@ Pure; may be imported by projection, history and everything in `reconciler`.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 import cattrs
@@ -36,7 +38,7 @@ from statemachine.diskfacts import (
     TransitionStarted,
     again,
 )
-from statemachine.events import Data, Event, EventType
+from statemachine.events import Data, Event, EventType, read_data
 from statemachine.hostfacts import (
     HostBooted,
     LogArchived,
@@ -108,6 +110,7 @@ PAYLOADS: Final[dict[EventType, type[Any]]] = {
     EventType.RECONCILER_STOPPED: ReconcilerStopped,
     EventType.LOG_ARCHIVED: LogArchived,
 }
+_BY_NAME: Final = {event_type.value: payload for event_type, payload in PAYLOADS.items()}
 _TYPES: Final = {payload: event_type for event_type, payload in PAYLOADS.items()}
 
 
@@ -128,17 +131,27 @@ def read(event: Event) -> object:
     Returns:
         An instance of the class of its type; None for a type this version does not know.
     """
-    try:
-        kind = PAYLOADS[EventType(event.type)]
-    except ValueError:
+    kind = _BY_NAME.get(event.type)
+    if kind is None:
         return None
-    return structure(event.data, kind)
+    if kind is not TransitionStarted:
+        return structure(event.data, kind)
+    try:
+        return _intent(event.data_text)
+    except ValueError:  # which does not say of which event
+        return structure(event.data, kind)
+
+
+@functools.lru_cache(maxsize=1024)
+def _intent(text: str) -> object:
+    """Read an intent: of all disks most are in the same few words."""
+    return structure(read_data(EventType.TRANSITION_STARTED, text, actor=""), TransitionStarted)
 
 
 def structure(data: Data, kind: type[T]) -> T:
     """Return plain data as an instance of a class; raises ValueError when it does not fit."""
     try:
-        return CONVERTER.structure(data, kind)
+        made: T = _hook(kind)(data, kind)  # type: ignore[arg-type] # mypy: a class can be hashed
     # cattrs asks for the items of what should be a table, whatever it is.
     except (
         AttributeError,
@@ -149,3 +162,9 @@ def structure(data: Data, kind: type[T]) -> T:
     ) as error:
         msg = f"{kind.__name__}: {error!r}"
         raise ValueError(msg) from error
+    return made
+
+
+@functools.cache
+def _hook(kind: type[Any]) -> Callable[[Data, type[Any]], Any]:
+    return CONVERTER.get_structure_hook(kind)

@@ -158,24 +158,29 @@ def apply(record: Record | None, event: Event, payload: object = None) -> Record
     """
     if payload is None:
         payload = payloads.read(event)
-    if isinstance(payload, payloads.DiskDeclared):
-        return _declared(record, event, payload)
-    if record is None:
-        if event.disk == HOST or payload is None:
-            return None
-        msg = f"event {event.seq}: {event.type} of {event.disk!r}, which was never declared"
-        raise ValueError(msg)
-    moved = {"version": event.version, "seq": event.seq, "updated_at": event.at}
-    handler = _HANDLERS.get(type(payload))
-    return _changed(record, moved | handler(record, event, payload) if handler else moved)
-
-
-def _changed(record: Record, changes: Changes) -> Record:
-    """Return a record with some fields changed: `attrs.evolve` without the forty arguments."""
-    made = object.__new__(Record)
+    if record is None or event.generation > record.generation:
+        return _begun(record, event, payload)
+    made = object.__new__(Record)  # `attrs.evolve` without the forty arguments
     made.__dict__.update(record.__dict__)
-    made.__dict__.update(changes)
+    made.__dict__.update(_changes(record, event, payload))
     return made
+
+
+def move(record: Record | None, event: Event) -> Record | None:
+    """Do what `apply` does to the record itself, for its owner: a copy takes as long as the rest."""
+    payload = payloads.read(event)
+    if record is None or event.generation > record.generation:
+        return _begun(record, event, payload)
+    record.__dict__.update(_changes(record, event, payload))
+    return record
+
+
+def _changes(record: Record, event: Event, payload: object) -> Changes:
+    changes = {"version": event.version, "seq": event.seq, "updated_at": event.at}
+    handler = _HANDLERS.get(type(payload))
+    if handler is not None:
+        changes |= handler(record, event, payload)
+    return changes
 
 
 def to_row(record: Record) -> dict[str, Any]:
@@ -193,57 +198,66 @@ def from_row(data: dict[str, Any]) -> Record:
     return payloads.structure(data, Record)
 
 
-def _declared(record: Record | None, event: Event, payload: payloads.DiskDeclared) -> Record:
-    if record is None or event.generation > record.generation:
-        if not payload.id or payload.base is None:
-            msg = f"event {event.seq}: it begins a generation of {event.disk!r} without id or base"
-            raise ValueError(msg)
-        return Record(
-            name=event.disk,
-            id=payload.id,
-            generation=event.generation,
-            version=event.version,
-            seq=event.seq,
-            state=State.ABSENT,
-            state_since=event.at,
-            spec=payload.spec,
-            base=payload.base,
-            base_boot_id=event.boot_id,
-            device_name=payload.device_name,
-            boot_id=event.boot_id,
-            correlation_id=event.correlation_id,
-            created_at=event.at,
-            updated_at=event.at,
-            declared_seq=event.seq,
-            link_from=payload.link_from,
-            link_taken=payload.link_taken,
-            parent=payload.forked_from,
-        )
+def _begun(record: Record | None, event: Event, payload: object) -> Record | None:
+    """Return the record of a generation's first event; the record before is of an older one."""
+    if not isinstance(payload, payloads.DiskDeclared):
+        if record is None and (event.disk == HOST or payload is None):
+            return None
+        if record is not None:  # nothing but a declaration begins one, and the log knows it
+            return attrs.evolve(record, **_changes(record, event, payload))
+        msg = f"event {event.seq}: {event.type} of {event.disk!r}, which was never declared"
+        raise ValueError(msg)
+    if not payload.id or payload.base is None:
+        msg = f"event {event.seq}: it begins a generation of {event.disk!r} without id or base"
+        raise ValueError(msg)
+    return Record(
+        name=event.disk,
+        id=payload.id,
+        generation=event.generation,
+        version=event.version,
+        seq=event.seq,
+        state=State.ABSENT,
+        state_since=event.at,
+        spec=payload.spec,
+        base=payload.base,
+        base_boot_id=event.boot_id,
+        device_name=payload.device_name,
+        boot_id=event.boot_id,
+        correlation_id=event.correlation_id,
+        created_at=event.at,
+        updated_at=event.at,
+        declared_seq=event.seq,
+        link_from=payload.link_from,
+        link_taken=payload.link_taken,
+        parent=payload.forked_from,
+    )
+
+
+def _declared(record: Record, event: Event, payload: payloads.DiskDeclared) -> Changes:
     changes: Changes = {
-        "version": event.version,
-        "seq": event.seq,
         "declared_seq": event.seq,
-        "updated_at": event.at,
         "spec": payload.spec_after(record.spec),
         "correlation_id": event.correlation_id,
         "attempts": 0,
         "failure": None,
         "held": None,
     }
-    return _changed(record, changes | handover.told(record, payload) | keeping.told(payload))
+    return changes | handover.told(record, payload) | keeping.told(payload)
 
 
 def _started(record: Record, event: Event, payload: payloads.TransitionStarted) -> Changes:
-    folders = dict.fromkeys((*record.made_folders, *payload.made_folders))
-    link = record.spec.get("link") if payload.target in LIVE else None
-    node = path_in(record.spec) if payload.target in LIVE else ""
-    return {
-        "links_begun": _with(record.links_begun, link),
-        "nodes_begun": _with(record.nodes_begun, node),
+    begun: Changes = {}
+    if payload.target in LIVE:
+        begun["links_begun"] = _with(record.links_begun, record.spec.get("link"))
+        begun["nodes_begun"] = _with(record.nodes_begun, path_in(record.spec))
+    if payload.cow_path:
+        begun["cow_path"] = payload.cow_path
+    if payload.made_folders:
+        folders = dict.fromkeys((*record.made_folders, *payload.made_folders))
+        begun["made_folders"] = tuple(folders)
+    return begun | {
         "driver": payload.driver,
         "driver_reason": payload.driver_reason,
-        "cow_path": payload.cow_path or record.cow_path,
-        "made_folders": tuple(folders),
         "in_flight": InFlight(
             trigger=payload.trigger,
             source=payload.source,
@@ -296,7 +310,8 @@ def _completed(record: Record, event: Event, payload: payloads.TransitionComplet
 def _cow_after(record: Record, payload: payloads.TransitionCompleted) -> FileIdentity | None:
     if payload.cow is not None or record.cow is None or payload.cow_mtime_ns is None:
         return payload.cow or record.cow
-    return attrs.evolve(record.cow, mtime_ns=payload.cow_mtime_ns)
+    told = {name: getattr(record.cow, name) for name in ("device", "inode", "size", "kind")}
+    return FileIdentity(**told, mtime_ns=payload.cow_mtime_ns)  # `attrs.evolve` takes longer
 
 
 def _failed(record: Record, event: Event, payload: payloads.TransitionFailed) -> Changes:
@@ -323,24 +338,13 @@ def _drifted(record: Record, event: Event, payload: payloads.DriftDetected) -> C
         changed |= {"cow_path": payload.cow_path, "driver": payload.driver}
     if is_met(payload.target, record.desired):
         changed |= {"failure": None, "attempts": 0}  # what was failing is not needed any more
-    return dict(
-        **changed,
-        state=payload.target,
-        state_since=event.at,
-        boot_id=event.boot_id,
-        in_flight=None,
-    )
+    moved = {"state": payload.target, "state_since": event.at, "boot_id": event.boot_id}
+    return changed | moved | {"in_flight": None}
 
 
 def _faulted(_: Record, event: Event, payload: payloads.DiskFaulted) -> Changes:
-    fault = Fault(
-        kind=payload.kind,
-        message=payload.message,
-        since=event.at,
-        hint=payload.hint,
-        exit_code=payload.exit_code,
-    )
-    return {"fault": fault, "in_flight": None}
+    told = {name: getattr(payload, name) for name in ("kind", "message", "hint", "exit_code")}
+    return {"fault": Fault(**told, since=event.at), "in_flight": None}
 
 
 def _recovered(_: Record, event: Event, __: payloads.DiskRecovered) -> Changes:
@@ -371,8 +375,7 @@ def _grown(record: Record, _: Event, payload: payloads.CowGrown) -> Changes:
 
 
 def _frozen(_: Record, event: Event, payload: payloads.DiskFrozen) -> Changes:
-    frozen = Frozen(cause=payload.cause, message=payload.message, since=event.at)
-    return {"frozen": frozen}
+    return {"frozen": Frozen(cause=payload.cause, message=payload.message, since=event.at)}
 
 
 def _thawed(_: Record, __: Event, ___: payloads.DiskThawed) -> Changes:
@@ -380,6 +383,7 @@ def _thawed(_: Record, __: Event, ___: payloads.DiskThawed) -> Changes:
 
 
 _HANDLERS: Final[dict[type, Callable[[Record, Event, Any], Changes]]] = {
+    payloads.DiskDeclared: _declared,
     payloads.TransitionStarted: _started,
     payloads.TransitionCompleted: _completed,
     payloads.TransitionFailed: _failed,

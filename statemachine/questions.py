@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import attrs
 
+from statemachine import shorthand
 from statemachine.events import Event, EventType
 
 OUTCOMES: Final[dict[str, tuple[EventType, str]]] = {
@@ -147,16 +148,22 @@ def in_data(text: str) -> set[str]:
 
 
 def as_json(event: Event) -> dict[str, Any]:
-    """Return an event with the columns of the log: `at` as ISO 8601 with nanoseconds."""
-    columns = as_text(event)
-    columns["data"] = json.loads(event.data_text)
+    """Return an event with the columns of the log: `at` as ISO 8601 with nanoseconds.
+
+    The data is of the version that it was written in, with what it left out.
+    """
+    columns = dict(zip(_NAMES, event.columns(), strict=True))
+    columns["at"] = iso(event.at)
+    columns["data"] = data = json.loads(event.data_text)
+    if isinstance(data, dict):
+        shorthand.fill_in(data, actor=event.actor)
     return columns
 
 
 def as_text(event: Event) -> dict[str, Any]:
     """Return an event as `as_json` does, but `data` is the text of its JSON."""
-    columns = dict(zip(_NAMES, event.columns(), strict=True))
-    columns["at"] = iso(event.at)
+    columns = as_json(event)
+    columns["data"] = json.dumps(columns["data"], separators=(",", ":"), ensure_ascii=False)
     return columns
 
 

@@ -27,7 +27,7 @@ class Roster:
     """All records at one moment of a replay. Close it, or use it as a context manager.
 
     Args:
-        records: to begin with.
+        records: to begin with; they are moved along, and so they are nobody else's.
         removed: says what a removed disk was that is not among them.
     """
 
@@ -88,7 +88,7 @@ class Roster:
         Raises:
             LogDamaged: an event does not fit what went before it.
         """
-        living, apply = self.living, projection.apply
+        living, move = self.living, projection.move
         for event in events:
             name = event.disk
             before = living.get(name)
@@ -96,7 +96,7 @@ class Roster:
                 # Version 1 begins a generation, and nothing of an earlier one is left in it.
                 if before is None and event.version != 1 and name != HOST:
                     before = self.get(name)
-                record = apply(before, event)
+                record = move(before, event)
             except ValueError as error:
                 raise LogDamaged(str(error), seq=event.seq) from error
             if record is None:

@@ -15,6 +15,9 @@ from statemachine.machine import EDGES, Edge, Trigger
 
 LATER_WHY: Final = "command"
 """The `why` of a later declaration that says none: a command asked for another state."""
+_LATER_WHY_SINCE: Final = 3
+"""The version of `disk.declared` from which on that is left out; before it was the default."""
+_DEFAULT_WHY: Final = "declared"
 
 
 def _only_one(place: Callable[[Edge], str]) -> dict[str, str]:
@@ -38,7 +41,7 @@ def shorten(data: Mapping[str, Any], *, actor: str) -> dict[str, Any]:
             if field in short and short[field] == states.get(short["trigger"]):
                 del short[field]
     if "spec" in short and "id" not in short:
-        why = short.pop("why", "declared")
+        why = short.pop("why", _DEFAULT_WHY)
         short |= {} if why == LATER_WHY else {"why": why}
     by = short.get("by")
     if by is not None and by.get("user") == actor:
@@ -46,16 +49,26 @@ def shorten(data: Mapping[str, Any], *, actor: str) -> dict[str, Any]:
     return short
 
 
-def fill_in(data: Mapping[str, Any], *, actor: str) -> Mapping[str, Any]:
-    """Return a payload of the newest version with what `shorten` took out; what is there stays."""
-    trigger, by = data.get("trigger"), data.get("by")
-    missing: dict[str, Any] = {}
-    if type(trigger) is str:  # whoever edits a log may write anything
-        for field, states in GIVEN.items():
-            if field not in data and trigger in states:
-                missing[field] = states[trigger]
-    if "spec" in data and "id" not in data and "why" not in data:
-        missing["why"] = LATER_WHY
-    if type(by) is dict and "user" not in by:
-        missing["by"] = {**by, "user": actor}
-    return {**data, **missing} if missing else data
+def fill_in(data: dict[str, Any], *, actor: str) -> None:
+    """Put what `shorten` took out back into a payload, in place; what is there stays."""
+    trigger = data.get("trigger")
+    if trigger is not None:
+        if type(trigger) is str:  # whoever edits a log may write anything
+            for field, state in _OF_TRIGGER.get(trigger, ()):
+                data.setdefault(field, state)
+    elif "spec" in data and "id" not in data:
+        version = data.get("v")
+        is_new = type(version) is int and version >= _LATER_WHY_SINCE
+        if is_new and data.setdefault("why", LATER_WHY) == _DEFAULT_WHY:
+            del data["why"]  # what is at its default is not there
+    by = data.get("by")
+    if type(by) is dict:
+        by.setdefault("user", actor)
+
+
+_OF_TRIGGER: Final = {
+    each.value: tuple(
+        (field, states[each.value]) for field, states in GIVEN.items() if each.value in states
+    )
+    for each in Trigger
+}

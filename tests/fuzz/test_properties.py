@@ -179,7 +179,7 @@ def values(kind: Any) -> st.SearchStrategy[Any]:  # noqa: ANN401 - any type of a
 @given(data=st.data())
 def test_a_payload_is_read_as_it_was_written(event_type: EventType, data: st.DataObject) -> None:
     payload = data.draw(values(payloads.PAYLOADS[event_type]))
-    text = encode(event_type, payloads.to_data(payload), actor="")
+    text = encode(event_type, payloads.to_data(payload), actor="fuzz")
     kind = bytes([TYPES.index(event_type.value)])
     assert payloads.read(event_of(kind + text.encode())) == payload
     TARGETS["event"](kind + text.encode())

@@ -187,6 +187,7 @@ def test_who_asked_is_recorded_and_for_whom_as_a_claim(
     world.byre("remove", "sb-2", "--on-behalf-of", "tenant 7/job 12")
     data = world.byre("history", "sb-2", "--newest-first", "-o", "jsonl").lines[0]["data"]
     assert data["on_behalf_of"] == "tenant 7/job 12"
+    assert (data["spec"], data["why"]) == ({"state": "removed"}, "command")
     who = data["by"]
     assert (by.uid, by.user, os.getpid(), "alice") == (
         who["uid"], who["user"], who["pid"], who["sudo_user"]
