@@ -41,6 +41,9 @@ def told(record: Linked, payload: DiskDeclared) -> dict[str, Any]:
         record: as it was before.
         payload: the declaration.
     """
+    tells_link = payload.link_to or payload.link_from or "link" in payload.without
+    if not tells_link and "link" not in payload.spec and not payload.id:
+        return {}
     before, after = record.spec.get("link", ""), payload.spec_after(record.spec).get("link", "")
     begun = record.links_begun
     changes: dict[str, Any] = {}
