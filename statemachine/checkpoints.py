@@ -33,7 +33,7 @@ from statemachine.schema import CHECKPOINT_COLUMNS
 if TYPE_CHECKING:
     import sqlite3
 
-EVENTS_BETWEEN: Final = 2048
+EVENTS_BETWEEN: Final = 1024
 """The least number of events between two checkpoints: about what a start takes to read."""
 EVENTS_PER_DISK: Final = 5
 """With many disks they stand further apart, so that they stay a small part of the log."""

@@ -1,4 +1,4 @@
-"""Making anew what is made of the events: the records, and the checkpoints.
+"""Making anew what is made of the events: records, checkpoints, and where the clock was set back.
 
 The events stay as they are, and so does the checkpoint that a log begins with when its oldest
 events are in an archive: of those there is nothing else here to make it of.
@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING
 
-from statemachine import checkpoints, schema, timetravel
+from statemachine import checkpoints, clocksteps, schema, timetravel
 from statemachine.batch import write_records
 from statemachine.eventlog import EventLog
 from statemachine.roster import Roster
@@ -46,6 +46,7 @@ def _rebuild(connection: sqlite3.Connection) -> int:
         while page := list(itertools.islice(records, _RECORDS_AT_ONCE)):
             write_records(connection, page)
             count += len(page)
+    clocksteps.rebuild(connection)
     with schema.upkeep(connection):
         connection.execute("DELETE FROM checkpoints WHERE seq > ?", (begin.seq,))
     if (made := checkpoints.draft(connection)) is not None:

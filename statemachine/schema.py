@@ -115,7 +115,7 @@ IS_RARE: Final = f"type NOT IN ({', '.join(map(repr, COMMON_TYPES))})"
 
 # Where the clock was set back: between two of these places `at` rises with `seq`.
 _CLOCK_STEPS: Final = "CREATE TABLE clock_steps (seq INTEGER PRIMARY KEY) STRICT"
-_PAST_CLOCK_STEPS: Final = """
+PAST_CLOCK_STEPS: Final = """
 INSERT INTO clock_steps
 SELECT e.seq FROM events AS e JOIN events AS before ON before.seq = e.seq - 1
 WHERE e.at < before.at ORDER BY e.seq"""
@@ -236,7 +236,7 @@ def _index_disks(database: Database) -> None:
 
 def _prepare_questions(database: Database) -> None:
     """Make what a question by correlation id or by time needs to be quick at any size."""
-    for statement in (_REQUESTS_INDEX, _CLOCK_STEPS, _PAST_CLOCK_STEPS, _NOTE_CLOCK_STEP):
+    for statement in (_REQUESTS_INDEX, _CLOCK_STEPS, PAST_CLOCK_STEPS, _NOTE_CLOCK_STEP):
         database.execute(statement)
 
 

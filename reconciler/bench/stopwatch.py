@@ -32,6 +32,13 @@ def timed_s(work: Callable[[], object]) -> float:
     return time.perf_counter() - began_s
 
 
+def cpu_s(work: Callable[[], object]) -> float:
+    """Do some work; returns how much CPU time this thread used for it, in seconds."""
+    began_s = time.thread_time()
+    work()
+    return time.thread_time() - began_s
+
+
 def cpu_of_s(pid: int) -> float:
     """Return the CPU time that a process has used, all threads, with a resolution of ns.
 

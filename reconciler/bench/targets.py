@@ -78,11 +78,14 @@ TARGETS: Final[dict[str, tuple[Target, ...]]] = {
         Target(key="bare", words="{} times the bare query", bound=2),
         Target(key="page", words="{} ms for a page by time and type (p99)", bound=20),
         Target(key="moment", words="{} ms for all disks at a random moment", bound=150),
-        Target(key="start", words="{} times the start with a thousand events", bound=1.2),
+        Target(
+            key="start", words="{} times the start of the same disks with 1,000 events", bound=1.2
+        ),
         _share("replay", "of the rows a second of a bare SELECT, replayed", 1 / 8),
         _share("chain", "of them, replayed and proved", 1 / 14),
         Target(key="size", words="{} bytes an event", bound=450),
         Target(key="archive", words="{} bytes an event in an archive", bound=60),
+        Target(key="memory", words="{} MB of memory more than the bare program", bound=100),
     ),
     "versus": (
         _share("append", "times the appends of 64 writers", 3),

@@ -14,7 +14,7 @@ import click
 from reconciler.cli import options, say
 from reconciler.cli.app import Context
 from reconciler.clock import SystemClock
-from statemachine import proof, signing
+from statemachine import clocksteps, proof, signing
 from statemachine.errors import ByreError, IdentityMismatch, LogDamaged, RefusedError, UsageError
 from statemachine.eventlog import EventLog
 from statemachine.events import GENESIS
@@ -91,6 +91,7 @@ def verify_command(
         with EventLog(file or ctx.root.log, read_only=True, lenient=True) as log:
             _refuse_other_root(log, noted)
             chain = proof.verify(log, claims=[each.claim() for each in noted])
+            clocksteps.check(log)
     except ByreError as error:
         if output == "json":
             say.machine(_refusal(error))
