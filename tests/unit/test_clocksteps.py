@@ -1,4 +1,4 @@
-"""`clock_steps` is made of the events: `log verify` says where it is not, a repair makes it anew."""
+"""`clock_steps` is made of the events: `log verify` says where it is not, a repair makes it so."""
 
 from __future__ import annotations
 
