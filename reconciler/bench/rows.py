@@ -15,6 +15,7 @@ from reconciler.bench import (
     crowd,
     diskio,
     flush,
+    forks,
     life,
     longlog,
     programs,
@@ -70,6 +71,12 @@ ROWS: Final[dict[str, Row]] = {
     ),
     "udev": Row(title="what udev does for one disk", measure=udevwork.measure, programs=_EXEC),
     "flush": Row(title="much written, then paused", measure=flush.measure),
+    "fork": Row(
+        title="a paused disk forked, by reflink and by copying",
+        measure=forks.measure,
+        needs_devices=False,
+        missing=forks.missing,
+    ),
     "io": Row(
         title="reading and writing a live disk, by fio", measure=diskio.measure, programs=("fio",)
     ),

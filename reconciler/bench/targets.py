@@ -66,6 +66,11 @@ TARGETS: Final[dict[str, tuple[Target, ...]]] = {
     "calls": (Target(key="processes", words="{} programs started a disk", bound=0),),
     "udev": (),  # what is measured here is udev
     "flush": (),  # the time is the disk's; what a flush ahead moves is seen by comparing
+    "fork": (
+        Target(key="reflink", words="{} ms by reflink, whatever the disk", bound=25),
+        Target(key="data", words="{} times the time in proportion to the data", bound=1.25),
+        Target(key="size", words="{} times the time of a smaller disk with the same", bound=1.5),
+    ),
     "io": (),  # what IO costs is the kernel's and the disk's; byre has no hand in it
     "appends": (Target(key="share", words="{} % of the bare loop", bound=25, at_least=True),),
     "sim": (

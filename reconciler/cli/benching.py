@@ -78,8 +78,9 @@ def bench_command(
     """Measure byre on this host, in throw-away roots; times are told and never fail.
 
     A row is one of create, pause, restore, heal, remove, apply, scale, resync, idle, calls, udev,
-    flush, io (these need root and device-mapper), appends, sim, log, versus and get; without one
-    all are measured. A row that this host cannot measure is left out, with the reason.
+    flush, io (these need root and device-mapper), fork (needs root and btrfs), appends, sim, log,
+    versus and get; without one all are measured. A row that this host cannot measure is left out,
+    with the reason.
 
     With --counts nothing is timed: it counts the kernel calls, commits, bytes and processes of each
     transition on a simulated kernel, and fails if one is above its bound.
