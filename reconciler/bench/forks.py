@@ -55,8 +55,8 @@ def missing() -> str:
 
 def kinds(*, quick: bool) -> tuple[Kind, ...]:
     """Return the disks: the second has more data, the third the same as the first and is larger."""
-    little, much = (2, 8) if quick else (16, 256)
-    small, large = (16, 1024) if quick else (512, 32 * 1024)
+    little, much = (2, 8) if quick else (8, 64)
+    small, large = (16, 1024) if quick else (256, 16 * 1024)
     return (
         Kind(name=f"{small} MiB, {little} of data", size_mib=small, data_mib=little),
         Kind(name=f"{small} MiB, {much} of data", size_mib=small, data_mib=much),
