@@ -54,6 +54,7 @@ class Contestant:
     driver: DriverChoice | None
     chunk_kib: int | None = None
     direct_io: bool = False
+    persistent: bool = True
 
 
 CONTESTANTS: Final = (
@@ -61,6 +62,9 @@ CONTESTANTS: Final = (
     Contestant(name="clone", driver=DriverChoice.CLONE),
     Contestant(name="clone, direct_io", driver=DriverChoice.CLONE, direct_io=True),
     Contestant(name="4 KiB", driver=DriverChoice.DM_SNAPSHOT, chunk_kib=4),
+    Contestant(
+        name="4 KiB, throwaway", driver=DriverChoice.DM_SNAPSHOT, chunk_kib=4, persistent=False
+    ),
     Contestant(name="16 KiB", driver=DriverChoice.DM_SNAPSHOT, chunk_kib=16),
     Contestant(name="64 KiB", driver=DriverChoice.DM_SNAPSHOT, chunk_kib=64),
     Contestant(
@@ -130,6 +134,7 @@ class _Bench:
             driver=each.driver,
             chunk_size=None if each.chunk_kib is None else each.chunk_kib * _KIB,
             direct_io=each.direct_io,
+            persistent=each.persistent,
             reason="byre bench",
         )
         self._client.wait([name])

@@ -188,6 +188,7 @@ def _explained(byre: Byre, record: Record) -> dict[str, Any]:
             "suspended": dm.suspended if dm else None,
         },
         "usage": _usage(record, dm.status if dm else None),
+        "rewind_to": record.rewind.point if record.rewind else None,
         "parent": f"{record.parent} by {record.parent.how}" if record.parent else None,
         "frozen": record.frozen.message if record.frozen else None,
         "in_flight": record.in_flight.trigger.value if record.in_flight else None,

@@ -264,6 +264,34 @@ class TestResumeAndSuspend:
         assert disk.resume() is False
         assert not disk.observed.suspended
 
+    def test_a_flush_leaves_all_as_it_is(self, lab: Lab) -> None:
+        disk = lab.disk().up()
+        lab.world.write(disk.node, 0, b"data")
+        for suspended in (False, True):  # a suspended one would have to wait
+            lab.kernel.dm_flush(disk.uuid)
+            assert disk.observed.suspended is suspended
+            lab.kernel.dm_suspend(disk.uuid)
+        disk.resume()
+        assert lab.world.read(disk.node, 0, 4) == b"data"
+
+    def test_a_transient_store_is_gone_with_its_device(self, lab: Lab) -> None:
+        disk = lab.disk()
+        table = attrs.evolve(disk.table, persistent="N")
+        chunk = table.chunk.count
+        for _ in range(2):
+            disk.create()
+            lab.kernel.dm_load(disk.uuid, table)
+            assert disk.resume() is True
+            assert disk.observed.table == table
+            before = lab.world.read(disk.node, 0, 4)
+            assert before != b"data"
+            lab.world.write(disk.node, 0, b"data")
+            lab.world.write(disk.node, 5 * chunk * 512, b"more")
+            status = disk.status
+            assert (status.used.count, status.metadata.count) == (2 * chunk, 0)
+            assert lab.world.read(disk.node, 0, 4) == b"data"
+            disk.remove()
+
     def test_a_suspended_one_keeps_table_and_status(self, lab: Lab) -> None:
         disk = lab.disk().up()
         before = disk.observed

@@ -248,6 +248,57 @@ class TestCloneFile:
         assert small_lab.kernel.list_folder(small_lab.world.folder) == ("base",)
         assert small_lab.kernel.free_space(base) == before
 
+    def test_one_that_is_not_durable_yet_is_whole(self, lab: Lab) -> None:
+        base = lab.file("base", 3 * CHUNK, b"base")
+        copy = lab.world.folder / "copy"
+        lab.kernel.clone_file(base, copy, Bytes(3 * CHUNK), durable=False)
+        assert (lab.world.read(copy, 0, 4), found(lab.world, copy).size) == (b"base", Bytes(12288))
+        lab.kernel.sync_file(copy, found(lab.world, copy))
+
+    def test_it_is_told_before_whether_it_would_be_a_reflink(self, lab: Lab) -> None:
+        base = lab.file("base", CHUNK, b"base")
+        shares = lab.kernel.shares_blocks(base)
+        assert lab.kernel.list_folder(lab.world.folder) == ("base",)
+        method = lab.kernel.clone_file(base, lab.world.folder / "copy", Bytes(CHUNK))
+        assert shares is (method is CloneMethod.REFLINK)
+
+
+class TestReplaceFile:
+    def test_it_takes_the_place_of_the_other_once(self, lab: Lab) -> None:
+        new, old = lab.file("new", CHUNK, b"new"), lab.file("old", CHUNK, b"old")
+        expected, replaces = found(lab.world, new), found(lab.world, old)
+        for changed in (True, False):
+            done = lab.kernel.rename_over(new, old, expected=expected, replaces=replaces)
+            assert done is changed
+            assert lab.world.read(old, 0, 3) == b"new"
+            assert lab.kernel.list_folder(lab.world.folder) == ("old",)
+        assert found(lab.world, old).same_file(expected, same_boot=True)
+
+    def test_it_takes_a_place_that_is_free(self, lab: Lab) -> None:
+        new = lab.file("new", CHUNK, b"new")
+        expected, place = found(lab.world, new), lab.world.folder / "place"
+        assert lab.kernel.rename_over(new, place, expected=expected, replaces=expected)
+        assert lab.world.read(place, 0, 3) == b"new"
+
+    def test_any_other_file_in_either_place_stays(self, lab: Lab) -> None:
+        new, old = lab.file("new", CHUNK, b"new"), lab.file("old", CHUNK, b"old")
+        other = found(lab.world, lab.file("other", CHUNK))
+        for expected, replaces in (
+            (other, found(lab.world, old)),
+            (found(lab.world, new), other),
+        ):
+            with pytest.raises(IdentityMismatch):
+                lab.kernel.rename_over(new, old, expected=expected, replaces=replaces)
+        assert lab.world.read(old, 0, 3) == b"old"
+        assert lab.world.read(new, 0, 3) == b"new"
+
+    def test_what_is_gone_takes_no_place(self, lab: Lab) -> None:
+        old = lab.file("old", CHUNK, b"old")
+        new, other = lab.world.folder / "new", found(lab.world, lab.file("other", CHUNK))
+        with pytest.raises(PermanentError) as raised:
+            lab.kernel.rename_over(new, old, expected=other, replaces=found(lab.world, old))
+        assert raised.value.errno == errno.ENOENT
+
 
 class TestRemoveFile:
     def test_once_and_not_again(self, world: World) -> None:

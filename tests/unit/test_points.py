@@ -381,6 +381,9 @@ def test_the_commands_say_what_they_did(folder: Path, capsys: pytest.CaptureFixt
     yard.byre("restore", "sb-1", "--to", "clean")
     [got] = yard.byre("get", "sb-1", "-o", "json").json
     assert (got["rewind_to"], got["desired"]) == ("clean", "live")
+    said = yard.byre("explain", "sb-1", "-o", "json").json
+    assert said["rewind_to"] == "clean"
+    assert said["triggers"] == ["rewind", "restore"]
     yard.byre("restore", "sb-1", "sb-2", "--to", "clean", code=2)
     yard.byre("checkpoint", "sb-1", "more", "--drop", "clean", code=2)
     yard.byre("restore", "sb-1", "--to", "none", code=4)
