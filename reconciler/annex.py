@@ -29,7 +29,7 @@ from reconciler.orphans import Orphan, OrphanKind, found_event, newly_found
 from reconciler.peers import Peer
 from reconciler.requester import this_process
 from reconciler.resolve import FileUsers, Resolver
-from statemachine.errors import IdentityMismatch, RefusedError, UsageError
+from statemachine.errors import IdentityMismatch, RefusedError
 from statemachine.names import DmUuid
 
 _OWN_FILE: Final = re.compile(r"([0-9a-f]{32})-([1-9][0-9]{0,9})\.cow")
@@ -40,7 +40,7 @@ class Taker:
     """Takes over what one program has on this host.
 
     Args:
-        byre: the root that is to have the disks; read-only is enough to look.
+        byre: the root that is to have the disks, open for writing.
         peer: the program.
         folder: where it keeps its files; None for its usual place.
         word: what a person says of one disk: its name, its base.
@@ -69,28 +69,10 @@ class Taker:
         self._claim = on_behalf_of
 
     def look(self, wanted: Sequence[str] = ()) -> tuple[Find, ...]:
-        """Return what there is, devices first; changes nothing.
-
-        Args:
-            wanted: names of devices, paths, or the program's own ids; all that there is if empty.
-
-        Raises:
-            ActionError: a question to the kernel failed.
-            UsageError: nothing is called so, or one name or base was given for several disks.
-        """
+        """Return what there is; changes nothing. See `Looker.look`."""
         byre = self._byre
         theirs = Theirs(peer=self._peer, folder=self._folder, word=self._word)
-        found = Looker(byre.kernel, byre.log, byre.root, theirs).look()
-        chosen = [each for each in found if not wanted or {each.name, each.id} & set(wanted)]
-        missing = set(wanted) - {name for each in chosen for name in (each.name, each.id)}
-        if missing:
-            there = ", ".join(each.name for each in found) or "nothing"
-            msg = f"{self._peer.name} has no {', '.join(sorted(missing))}; there is {there}"
-            raise UsageError(msg)
-        if self._word.name and len(chosen) > 1:
-            msg = f"--as {self._word.name} is for one disk; {self._peer.name} has {len(chosen)}"
-            raise UsageError(msg, hint="say which one")
-        return tuple(chosen)
+        return Looker(byre.kernel, byre.log, byre.root, theirs).look(wanted)
 
     def take(self, find: Find) -> str:
         """Make a disk of it; returns the disk's name. Idempotent.

@@ -21,7 +21,7 @@ from reconciler.config import Root
 from reconciler.kernel.port import CowHeader, Kernel
 from reconciler.orphans import DELETED, OrphanKind
 from reconciler.peers import ID, Peer
-from statemachine.errors import SpecError
+from statemachine.errors import SpecError, UsageError
 from statemachine.eventlog import EventLog
 from statemachine.machine import State
 from statemachine.names import DmUuid
@@ -82,12 +82,12 @@ class Looker:
 
     Args:
         kernel: is asked.
-        log: whose disks are known already.
+        log: whose disks are known already; None where there is no root yet.
         root: which would get the files.
         theirs: what is looked for.
     """
 
-    def __init__(self, kernel: Kernel, log: EventLog, root: Root, theirs: Theirs) -> None:
+    def __init__(self, kernel: Kernel, log: EventLog | None, root: Root, theirs: Theirs) -> None:
         self._kernel = kernel
         self._log = log
         self._root = root
@@ -95,12 +95,29 @@ class Looker:
         self._folder = theirs.folder
         self._word = theirs.word
 
-    def look(self) -> tuple[Find, ...]:
-        """Return all that there is.
+    def look(self, wanted: Sequence[str] = ()) -> tuple[Find, ...]:
+        """Return what there is, devices first.
+
+        Args:
+            wanted: names of devices, paths, or the program's own ids; all that there is if empty.
 
         Raises:
             ActionError: a question to the kernel failed.
+            UsageError: nothing is called so, or one name was given for several disks.
         """
+        found = self._all()
+        chosen = [each for each in found if not wanted or {each.name, each.id} & set(wanted)]
+        missing = set(wanted) - {name for each in chosen for name in (each.name, each.id)}
+        if missing:
+            there = ", ".join(each.name for each in found) or "nothing"
+            msg = f"{self._peer.name} has no {', '.join(sorted(missing))}; there is {there}"
+            raise UsageError(msg)
+        if self._word.name and len(chosen) > 1:
+            msg = f"--as {self._word.name} is for one disk; {self._peer.name} has {len(chosen)}"
+            raise UsageError(msg, hint="say which one")
+        return tuple(chosen)
+
+    def _all(self) -> tuple[Find, ...]:
         loops = self._kernel.loops()
         names = [line.name for line in self._kernel.dm_names() if self._peer.id_of(line.name)]
         devices = [find for name in names if (find := self._device(name, loops))]
@@ -117,7 +134,7 @@ class Looker:
         table, owner = device.table, DmUuid.parse(device.uuid)
         cow = _loop(loops, table.cow) if table else None
         base = _loop(loops, table.origin) if table else None
-        record = self._log.record_of(owner.disk_id) if owner else None
+        record = self._log.record_of(owner.disk_id) if owner and self._log else None
         id_ = self._peer.id_of(name)
         find = Find(
             kind=OrphanKind.DM,
@@ -256,7 +273,7 @@ class Looker:
         except SpecError as error:
             yield error.message, "`--as NAME` gives a name, `--base IMG` a base"
             return
-        record = self._log.record(find.disk)
+        record = self._log.record(find.disk) if self._log else None
         if record is not None and record.state is not State.REMOVED:
             yield f"there is a disk named {find.disk}", "`--as NAME` gives it another name"
 

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import attrs
 
+from reconciler import thishost
 from reconciler.adoption import Word
 from reconciler.annex import Taker
 from reconciler.api import Byre
 from reconciler.cli import say
 from reconciler.cli.app import Context
-from reconciler.foreign import Find
+from reconciler.foreign import Find, Looker, Theirs
 from reconciler.peers import Peer
 from statemachine.errors import ByreError
 
@@ -37,6 +38,9 @@ def take_over(ctx: Context, taking: Taking, *, dry_run: bool, output: str) -> in
 
     One that cannot be taken over does not keep the others from it.
     """
+    if dry_run:
+        _show(_looked(ctx, taking), taking.peer, output)
+        return 0
     with Byre(ctx.root.path, settings=ctx.settings) as byre:
         taker = Taker(
             byre,
@@ -46,41 +50,43 @@ def take_over(ctx: Context, taking: Taking, *, dry_run: bool, output: str) -> in
             reason=taking.reason,
             on_behalf_of=taking.on_behalf_of,
         )
-        found = taker.look(taking.which)
-        if dry_run:
-            _show(found, output)
-            if not found:
-                say.person(f"nothing of {taking.peer.name} is on this host")
-            return 0
-        code = 0
-        for find in found:
-            code = max(code, _take(byre, taker, find))
-        _show(taker.look(taking.which) if found else (), output)
-    return code
+        results = [_taken(byre, taker, find) for find in taker.look(taking.which)]
+    _show([find for find, _ in results], taking.peer, output)
+    return max((code for _, code in results), default=0)
 
 
-def _take(byre: Byre, taker: Taker, find: Find) -> int:
-    """Take one over, and say how that went."""
+def _looked(ctx: Context, taking: Taking) -> tuple[Find, ...]:
+    """Look, and make nothing: not even the root, if there is none yet."""
+    theirs = Theirs(peer=taking.peer, folder=taking.folder or taking.peer.folder, word=taking.word)
+    if not ctx.root.log.exists():
+        return Looker(thishost.kernel(), None, ctx.root, theirs).look(taking.which)
+    with Byre(ctx.root.path, settings=ctx.settings, read_only=True) as byre:
+        return Looker(byre.kernel, byre.log, byre.root, theirs).look(taking.which)
+
+
+def _taken(byre: Byre, taker: Taker, find: Find) -> tuple[Find, int]:
+    """Take one over and say how that went; returns what it is now, and the exit code."""
     if find.is_taken:
         say.person(f"{find.name}: is disk {find.disk} already")
-        return 0
+        return find, 0
     try:
         name = taker.take(find)
     except ByreError as error:
         say.error(error.message, error.hint)
-        return error.exit_code
+        return attrs.evolve(find, flaw=error.message, advice=error.hint), error.exit_code
     [waited] = byre.wait([name], timeout_s=WAIT_S)
     say.person(f"{find.name}: taken over, disk {name} is {waited.record.state}")
     if not waited.is_there:
         say.error(f"{name}: {waited.message}", waited.hint)
-    return waited.exit_code
+    return attrs.evolve(find, disk=name, is_taken=True), waited.exit_code
 
 
-def _show(found: Sequence[Find], output: str) -> None:
+def _show(found: Sequence[Find], peer: Peer, output: str) -> None:
     if output == "json":
         say.machine([_described(find) for find in found])
         return
     if not found:
+        say.person(f"nothing of {peer.name} is on this host")
         return
     rows = [
         (

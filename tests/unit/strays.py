@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
+from reconciler.kernel.sim import SimKernel
 from statemachine.head import HEAD_NAME
 from statemachine.observed import Loop, SnapshotTable
 from statemachine.units import Sectors
@@ -51,16 +52,16 @@ def add_store(stage: Stage, name: str) -> Path:
     return path
 
 
-def add_foreign_snapshot(stage: Stage, name: str, cow: Path) -> None:
+def add_foreign_snapshot(kernel: SimKernel, name: str, cow: Path) -> None:
     """Make a live snapshot over the base as losetup and dmsetup do: no UUID, no marker of ours."""
-    kernel, mapper = stage.kernel, stage.kernel.host.mapper
-    bases = [loop for loop in kernel.loops() if loop.backing_path == str(BASE)]
-    origin = (bases or [add_loop(stage, BASE, str(BASE), read_only=True)])[0]
-    kernel.make_file(cow, MIB)
-    below = add_loop(stage, cow, str(cow))
+    mapper = kernel.host.mapper
+    bases = [loop.number for loop in kernel.loops() if loop.backing_path == str(BASE)]
+    origin = kernel.loop(bases[0] if bases else kernel.add_foreign_loop(BASE, read_only=True))
+    below = kernel.loop(kernel.add_foreign_loop(kernel.make_file(cow, MIB)))
+    assert origin is not None
+    assert below is not None
     device = mapper.create(name, "")
     length = Sectors(MIB // 512)
-    table = SnapshotTable(length=length, origin=origin.device, cow=below.device)
-    mapper.load(device, table)
+    mapper.load(device, SnapshotTable(length=length, origin=origin.device, cow=below.device))
     mapper.resume(device)
     kernel.put_link(Path("/dev/mapper") / name, f"../{device.sysname}", replaces=None)

@@ -44,7 +44,7 @@ def nobody(_file: FileIdentity) -> tuple[Holder, ...]:
 def add(stage: Stage, peer: Peer, id_: str = "sb-7") -> str:
     """Make a live disk as the program does; returns its device's name."""
     name = DEVICES[peer.name].format(id_)
-    add_foreign_snapshot(stage, name, Path(COWS[peer.name].format(id_)))
+    add_foreign_snapshot(stage.kernel, name, Path(COWS[peer.name].format(id_)))
     return name
 
 
@@ -85,7 +85,7 @@ def test_each_program_has_its_own(stage: Stage) -> None:
 
 def test_the_older_place_of_wrenns_files_is_known(stage: Stage) -> None:
     path = Path("/var/lib/wrenn/sandboxes/old-1.cow")
-    add_foreign_snapshot(stage, "wrenn-old-1", path)
+    add_foreign_snapshot(stage.kernel, "wrenn-old-1", path)
     assert look(stage).cow == str(path)
 
 
