@@ -43,6 +43,7 @@ test-host *ARGS:
 # All tests that need one, in the VM; every one of them must have run
 test-vm *ARGS:
     rm -rf "{{out}}" && mkdir -p "{{out}}" "{{coverage}}"
+    python -m tests.kernel.microvm
     COVERAGE_FILE="{{out}}/.coverage.vm" {{vm}} --timeout 3600 --out "{{out}}" -- pytest -m kernel \
         -o cache_dir=/tmp/pytest --junitxml "{{out}}/junit.xml" --cov --cov-report= "$@"
     rm -f "{{coverage}}"/.coverage.vm* && cp "{{out}}"/.coverage.vm* "{{coverage}}"

@@ -13,6 +13,7 @@ import re
 import shutil
 import struct
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 
 BUSYBOX = Path("/bin/busybox")
@@ -47,24 +48,49 @@ export PATH=/bin
 stty -echo -onlcr
 echo ready
 while read -r line; do
-    sh -c "$line" 2>&1
+    eval "$line" 2>&1
     echo "exit $?"
 done
 """
 """Does what it is told over the serial line, one line of shell at a time."""
 
 
+@dataclass(frozen=True)
+class Parts:
+    """What a machine is made of."""
+
+    kernel: Path
+    first_root: Path
+    base: Path
+
+
+def make_parts(folder: Path) -> Parts:
+    """Make all that a machine needs, in a folder."""
+    image, modules = find_kernel()
+    return Parts(
+        kernel=make_kernel(image, folder / "vmlinux"),
+        first_root=make_first_root(modules, folder / "first-root", folder / "first-root.cpio"),
+        base=make_image(folder / "image", folder / "base.ext4"),
+    )
+
+
+def copied(template: Path, folder: Path) -> Parts:
+    """Copy the parts of a machine that was booted before."""
+    names = ("vmlinux", "first-root.cpio", "base.ext4")
+    return Parts(*(Path(shutil.copy(template / name, folder)) for name in names))
+
+
 def make_kernel(image: Path, target: Path) -> Path:
     """Unpack a kernel, for QEMU's own entry (PVH): emulated, unpacking takes twice the boot.
 
-    Returns the kernel to boot: `target`, or `image` itself if it is packed in another way.
+    One that is packed in another way than Debian's is taken as it is.
     """
     packed = image.read_bytes()
     offset, length = struct.unpack_from("<II", packed, PAYLOAD_AT)
     start = (packed[SETUP_SECTORS_AT] + 1) * SECTOR_BYTES + offset
     payload = packed[start : start + length]
     if not payload.startswith(b"\xfd7zXZ"):
-        return image
+        return Path(shutil.copy(image, target))
     target.write_bytes(lzma.LZMADecompressor().decompress(payload))
     return target
 

@@ -14,7 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
-PATIENCE_S = 400.0
+from guest import Parts
+
+PATIENCE_S = 600.0
 """How long anything may take. Emulated inside of an emulated machine, a boot takes minutes."""
 POLL_S = 0.05
 MEMORY_MIB = 96
@@ -29,7 +31,7 @@ class Machine:
 
     Args:
         folder: where its sockets and QEMU's own words go; must have a short path.
-        kernel, first_root: what it boots.
+        parts: what it boots.
         disk: the file or device that is its root: the link of a byre disk.
         memory: a saved memory to go on from, instead of booting.
     """
@@ -37,9 +39,8 @@ class Machine:
     def __init__(
         self,
         folder: Path,
+        parts: Parts,
         *,
-        kernel: Path,
-        first_root: Path,
         disk: Path,
         memory: Path | None = None,
     ) -> None:
@@ -50,7 +51,7 @@ class Machine:
             path.unlink(missing_ok=True)
         words = ["qemu-system-x86_64", "-machine", "pc", "-accel", "tcg", "-m", str(MEMORY_MIB)]
         words += ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
-        words += ["-kernel", str(kernel), "-initrd", str(first_root)]
+        words += ["-kernel", str(parts.kernel), "-initrd", str(parts.first_root)]
         words += ["-append", "console=ttyS0 quiet panic=-1"]
         words += ["-drive", f"file={disk},format=raw,if=none,id=root"]
         words += ["-device", "virtio-blk-pci,drive=root"]

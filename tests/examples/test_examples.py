@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sysconfig
@@ -13,10 +14,13 @@ import pytest
 from reconciler.kernel.linux import LinuxKernel
 from tests.kernel import vm
 from tests.kernel.image import ensure_kernel
+from tests.kernel.microvm import TEMPLATE
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 TIMEOUT_S = 540
 """In the slow guest every start of `byre` takes seconds."""
+NESTED_S = 1200
+"""A machine in the guest is slower by that factor once more."""
 RUNS = {
     "01_python_api.py": ("python", "01_python_api.py"),
     "02_specs": ("sh", "02_specs/run.sh"),
@@ -37,12 +41,14 @@ TOLD = {
 pytestmark = pytest.mark.slow
 
 
-def check_example(name: str, temporary: Path, **environment: str) -> str:
+def check_example(
+    name: str, temporary: Path, *words: str, timeout_s: float = TIMEOUT_S, **environment: str
+) -> str:
     """Run an example; returns what it told."""
     temporary = temporary.resolve()
     scripts = sysconfig.get_path("scripts")
     done = subprocess.run(
-        RUNS[name],
+        [*RUNS[name], *words],
         cwd=EXAMPLES,
         env={
             **os.environ,
@@ -53,7 +59,7 @@ def check_example(name: str, temporary: Path, **environment: str) -> str:
         },
         capture_output=True,
         text=True,
-        timeout=TIMEOUT_S,
+        timeout=timeout_s,
         check=False,
     )
     told = done.stdout + done.stderr
@@ -65,12 +71,6 @@ def check_example(name: str, temporary: Path, **environment: str) -> str:
     left = [name for name in devices if name.startswith("byre-example-")]
     assert (list(temporary.iterdir()), loops, left) == ([], [], [])
     return told
-
-
-def check_microvm(temporary: Path) -> str:
-    """Run a machine, on the kernel that the kernel tests boot; returns what it told."""
-    kernel = ensure_kernel(vm.CACHE)
-    return check_example("microvm", temporary, BYRE_MICROVM_KERNEL=str(kernel))
 
 
 def test_every_example_is_run() -> None:
@@ -89,7 +89,7 @@ def test_the_example_works_on_this_host(name: str, tmp_path: Path) -> None:
 def test_a_microvm_sleeps_wakes_and_is_forked_on_this_host(tmp_path: Path) -> None:
     if missing := vm.missing_packages():
         pytest.skip(f"Debian packages are missing: {' '.join(missing)}")
-    check_microvm(tmp_path)
+    check_example("microvm", tmp_path, BYRE_MICROVM_KERNEL=str(ensure_kernel(vm.CACHE)))
 
 
 @pytest.mark.kernel
@@ -97,3 +97,16 @@ def test_a_microvm_sleeps_wakes_and_is_forked_on_this_host(tmp_path: Path) -> No
 def test_the_python_api_works_on_device_mapper(folder: Path) -> None:
     """Only this one in the guest: the others start `byre` a dozen times, seconds each."""
     check_example("01_python_api.py", folder)
+
+
+@pytest.mark.kernel
+@pytest.mark.timeout(NESTED_S + 60)
+def test_a_microvm_wakes_on_another_snapshot(folder: Path) -> None:
+    """Emulated inside of an emulated machine: it goes on from what was booted on the host."""
+    assert TEMPLATE.exists(), "on the host: python -m tests.kernel.microvm"
+    words = ("--template", str(TEMPLATE))
+    told = check_example("microvm", folder, *words, timeout_s=NESTED_S)
+    assert "driver dm-snapshot" in told
+    moved = re.search(r"restored on \S+ \((\d+:\d+)\); it was on \S+ \((\d+:\d+)\)", told)
+    assert moved is not None
+    assert moved[1] != moved[2]

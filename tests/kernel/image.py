@@ -5,6 +5,7 @@ changes, and no privilege is needed. (The *cloud* flavour has no 9p, so it canno
 files.) Does not boot anything; `tests.kernel.vm` does, and is the only importer.
 """
 
+import fcntl
 import re
 import shutil
 import subprocess
@@ -28,8 +29,19 @@ def ensure_kernel(cache: Path) -> Path:
     Raises:
         ImageError: no such package is known to apt, or it could not be fetched or unpacked.
     """
-    for image in sorted(cache.glob("linux-image-*/boot/vmlinuz-*"), reverse=True):
+    if image := _newest(cache):
         return image
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / "fetching.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the host's tests and the VM may both be the first
+        return _newest(cache) or _fetched(cache)
+
+
+def _newest(cache: Path) -> Path | None:
+    return max(cache.glob("linux-image-*/boot/vmlinuz-*"), default=None)
+
+
+def _fetched(cache: Path) -> Path:
     package = newest_package(_run("apt-cache", "depends", META_PACKAGE))
     target, partial = cache / package, cache / "partial"
     print(f"vm: fetching {package} (about 70 MB, once)", flush=True)
