@@ -7,6 +7,7 @@ is kept is what that example's `--template` makes. Idempotent; needs what the VM
 privilege. May be imported by tests.
 """
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -16,7 +17,18 @@ from tests.kernel import vm
 from tests.kernel.image import ImageError, ensure_kernel
 
 EXAMPLE = vm.REPOSITORY / "examples" / "microvm" / "run.py"
-TEMPLATE = vm.CACHE / "microvm"
+
+
+def _version() -> str:
+    """Return a digest of the example's code."""
+    digest = hashlib.sha256()
+    for path in sorted(EXAMPLE.parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+TEMPLATE = vm.CACHE / f"microvm-{_version()}"
+"""A saved memory fits the machine alone that it was saved of: each version of it has its own."""
 TIMEOUT_S = 600
 
 
