@@ -20,21 +20,21 @@ import attrs
 
 from reconciler import specs
 from reconciler.config import Root
+from reconciler.drivers import longer
+from reconciler.drivers.longer import LOOP_MAJOR
 from reconciler.kernel.port import CowHeader, Kernel
 from reconciler.orphans import DELETED, Orphan, OrphanKind
 from statemachine import payloads
 from statemachine.errors import IdentityMismatch, RefusedError, UsageError
 from statemachine.events import NewEvent
 from statemachine.machine import Desired, State, Trigger
-from statemachine.names import DmUuid
+from statemachine.names import DmUuid, origin_name
 from statemachine.observed import DeviceNumber, DmDevice, FileIdentity, Loop
 from statemachine.projection import Record
 from statemachine.spec import DiskSpec, DriverChoice
 from statemachine.specreader import parse
 from statemachine.units import CHUNK_SIZES, Bytes
 
-LOOP_MAJOR: Final = 7
-"""LOOP_MAJOR of linux/major.h."""
 _COPY_OUT: Final = (
     "copy its data out with `dd if=/dev/mapper/NAME of=rescued.img conv=sparse`, and create a disk "
     "on that as base"
@@ -78,6 +78,8 @@ class _Parts:
     chunk: Bytes
     base_loop: Loop | None = None
     device: DmDevice | None = None
+    size: Bytes | None = None
+    """How large the disk is; None where only its base tells."""
 
 
 class Adopter:
@@ -135,6 +137,8 @@ class Adopter:
         spec = _spec(name, word.base or parts.base, parts.chunk, is_live=not is_file)
         base = specs.check_base("--base" if word.base else orphan.name, spec, self._kernel)
         _check_base(orphan, parts, base)
+        if parts.size is not None and parts.size != base.size:
+            spec = attrs.evolve(spec, size=parts.size)
         return TakenIn(
             name=name,
             events=self._events(owner, spec, base, parts, before),
@@ -187,7 +191,8 @@ class Adopter:
             if table is not None and table.persistent == "N":
                 found = "it is a throwaway disk, whose data goes with it"
             raise _refused(orphan, found)
-        cow_loop, base_loop = self._loop(table.cow), self._loop(table.origin)
+        below = self._kernel.dm(origin_name(orphan.name))
+        cow_loop, base_loop = self._loop(table.cow), longer.base_loop(self._kernel, table, below)
         path = self._root.cow(owner.disk_id, owner.generation, "cow")
         file = self._kernel.identify(path)
         if cow_loop is None or base_loop is None or file is None or not cow_loop.backs(file):
@@ -203,6 +208,7 @@ class Adopter:
             chunk=chunk,
             base_loop=base_loop,
             device=device,
+            size=table.length.to_bytes(),
         )
 
     def _stored(self, orphan: Orphan, owner: DmUuid, word: Word, name: str) -> _Parts:
@@ -292,7 +298,8 @@ def _check_base(orphan: Orphan, parts: _Parts, base: FileIdentity) -> None:
     if not loop.backs(base) or not loop.read_only:
         msg = f"{orphan.name} stands on {loop.backing_path} ({loop.path}), not on that base: {base}"
         raise IdentityMismatch(msg, hint="say where its base is now: `--base PATH`")
-    if table.length != base.size.sectors_exact():
+    is_longer = table.origin.major != LOOP_MAJOR
+    if table.length != base.size.sectors_exact() and not is_longer:
         msg = (
             f"{orphan.name} is {table.length.count} sectors long, its base {base.size.count} bytes"
         )

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Self
 
 import attrs
 
-from reconciler import observe, stateroot, thishost
+from reconciler import observe, stateroot, thishost, wishes
 from reconciler.bases import BaseLoops
 from reconciler.clock import Clock, SystemClock
 from reconciler.config import Root, Settings
@@ -45,6 +45,7 @@ from statemachine.projection import Record
 from statemachine.reserve import RESERVE_BYTES
 from statemachine.spec import BUSY_TIMEOUT_S, DriverChoice, OnBusy
 from statemachine.specreader import parse
+from statemachine.units import Bytes
 
 if TYPE_CHECKING:
     from reconciler.forking import Forked
@@ -120,6 +121,7 @@ class Byre:
         link: Path | str | None = None,
         jail: Mapping[str, object] | None = None,
         driver: DriverChoice = DriverChoice.AUTO,
+        size: int | str | None = None,
         cow_size: int | str | None = None,
         cow_max: int | str | None = None,
         chunk_size: int | str | None = None,
@@ -139,7 +141,7 @@ class Byre:
             "cow_size": cow_size,
             "cow_max": cow_max,
         }
-        given |= {"chunk_size": chunk_size, "jail": jail}
+        given |= {"chunk_size": chunk_size, "jail": jail, "size": size}
         table |= {field: value for field, value in given.items() if value is not None}
         [spec] = parse({"disk": [table]}, source="the call", folder=Path.cwd())
         declared = self.apply([Sourced("the call", spec)], reason=reason, on_behalf_of=on_behalf_of)
@@ -162,11 +164,30 @@ class Byre:
         """Declare what `pause`, `restore` or `remove` ask for; see `Declarer.command`."""
         return self._declarer(reason, on_behalf_of).command(names, trigger)
 
+    def grow(
+        self,
+        name: str,
+        *,
+        size: Bytes | None = None,
+        cow_max: Bytes | None = None,
+        reason: str = "",
+        on_behalf_of: str = "",
+    ) -> list[Declared]:
+        """Declare that a disk is larger from now on; see `wishes.grow`."""
+        declarer = self._declarer(reason, on_behalf_of)
+        return wishes.grow(declarer, name, size=size, cow_max=cow_max)
+
+    def sparsify(
+        self, names: Sequence[str], *, reason: str = "", on_behalf_of: str = ""
+    ) -> list[Declared]:
+        """Have the CoW files of paused disks made smaller; see `wishes.sparsify`."""
+        return wishes.sparsify(self._declarer(reason, on_behalf_of), names)
+
     def hand_over(
         self, new: str, old: str, *, reason: str = "", on_behalf_of: str = ""
     ) -> list[Declared]:
-        """Declare that a disk's link is another's from now on; see `Declarer.hand_over`."""
-        return self._declarer(reason, on_behalf_of).hand_over(new, old)
+        """Declare that a disk's link is another's from now on; see `wishes.hand_over`."""
+        return wishes.hand_over(self._declarer(reason, on_behalf_of), new, old)
 
     def retry(
         self, names: Sequence[str], *, reason: str = "", on_behalf_of: str = ""

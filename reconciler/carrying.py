@@ -249,11 +249,14 @@ class _Import:
         own = self._byre.root.cow(self._id, self._generation, suffix)
         with safepath.regular(self._spec.base, os.O_RDONLY, follow=True) as base:
             self._check_base(reader.header, pin, base)
+            size = Bytes(reader.header.disk_bytes)
+            if size > pin.size:
+                self._spec = attrs.evolve(self._spec, size=size)
             files.make_parents(own)
             needed = reader.header.content_bytes_max
             self._byre.sources().refuse_without_room(own.parent, needed)
             with safepath.place(own, own=True) as place, newfile.made(place) as descriptor:
-                content = self._fill(reader, base, descriptor, pin.size)
+                content = self._fill(reader, base, descriptor, size)
         return own, content
 
     def _check_base(self, header: Header, pin: FileIdentity, base: int) -> None:
@@ -261,7 +264,7 @@ class _Import:
         if not files.same_inode(found, pin):
             raise files.mismatch(path, found, pin)
         wanted = f"{header.base_sha256} ({header.base}, {header.disk_bytes} bytes)"
-        if pin.size.count != header.disk_bytes:
+        if pin.size.count > header.disk_bytes:
             msg = f"the delta was made on another base: {wanted}; {path} has {pin.size.count} bytes"
             raise IdentityMismatch(msg, hint="give the very image that the disk was made on")
         sha256 = flat.digest(base, lambda done, all_: self._tell(DIGESTING, done, all_))

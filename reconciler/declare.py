@@ -14,7 +14,7 @@ from typing import Final
 
 import attrs
 
-from reconciler import busy, grounds, linkmoves, linkroots, specs
+from reconciler import busy, grounds, linkmoves, linkroots, sizes, specs
 from reconciler.kernel.port import Kernel
 from reconciler.linkmoves import Takeover
 from reconciler.requester import checked_claim
@@ -107,7 +107,7 @@ class Declarer:
             SpecError: bases that cannot be used and links where none may be, all of them named.
             RefusedError: a disk that cannot get there; nothing was recorded for any.
         """
-        return self._decided(lambda: self._plan(wanted, prune=prune))
+        return self.decided(lambda: self._plan(wanted, prune=prune))
 
     def preview(
         self, wanted: Sequence[Sourced], *, prune: bool = False
@@ -122,41 +122,16 @@ class Declarer:
             NoSuchDisk: one of the names was never declared.
             IllegalTransition: neither where a disk is nor where it is going allows it.
         """
-        return self._decided(
+        return self.decided(
             lambda: [self._commanded(name, trigger) for name in dict.fromkeys(names)]
         )
 
     def retry(self, names: Sequence[str]) -> list[Declared]:
         """Record a person's word that failing, stalled or faulted disks are to be tried again."""
-        return self._decided(lambda: [self._retried(name) for name in dict.fromkeys(names)])
+        return self.decided(lambda: [self._retried(name) for name in dict.fromkeys(names)])
 
-    def hand_over(self, new: str, old: str) -> list[Declared]:
-        """Declare that a disk's link belongs to another disk from now on.
-
-        Args:
-            new: the disk that gets it; idempotent.
-            old: the disk that has it.
-
-        Raises:
-            NoSuchDisk: one of them was never declared.
-            UsageError, RefusedError: see `linkmoves.by_command`.
-        """
-
-        def decide() -> list[tuple[str, NewEvent | None]]:
-            winner, loser = self._known(new), self._known(old)
-            found = linkmoves.by_command(winner, loser)
-            if found is None:
-                return [(old, None), (new, None)]
-            without = attrs.evolve(loser.wanted, link=None)
-            with_it = attrs.evolve(winner.wanted, link=found.link)
-            return [
-                (old, self._event(loser, without, why="link", moves=[found])),
-                (new, self._event(winner, with_it, why="link", moves=[found])),
-            ]
-
-        return self._decided(decide)
-
-    def _decided(self, decide: Callable[[], list[tuple[str, NewEvent | None]]]) -> list[Declared]:
+    def decided(self, decide: Callable[[], list[tuple[str, NewEvent | None]]]) -> list[Declared]:
+        """Append what a function decides upon the records; decided again if somebody was first."""
         for attempt in range(CONFLICTS_MAX):
             answers = decide()
             events = [event for _, event in answers if event is not None]
@@ -251,18 +226,22 @@ class Declarer:
             )
         if spec.to_data() == record.spec and not is_named:
             # Said again after an older log was put back, the same wish is a new one.
-            return self._event(record, spec, why="declared") if record.held else None
+            return self.again(record, spec, why="declared") if record.held else None
         grounds.refuse_change(self._kernel, spec, record, boot_id=self._log.boot_id)
+        sizes.refuse_below_base(each, record.base.size)
+        sizes.refuse_smaller(spec, record)
+        sizes.refuse_throwaway(spec, record)
         # What is being done just now, or was begun before a crash, is finished first.
         state = record.in_flight.target if record.in_flight else record.state
         # From a removal the way leads on through the next generation.
         if state is not State.REMOVED and path(state, spec.state) is None:
             way_in = next(iter(sources(Trigger.ATTACH)))
             raise IllegalTransition(spec.name, state, f"make {spec.state}", [way_in])
-        return self._event(record, spec, why="declared", moves=moves)
+        return self.again(record, spec, why="declared", moves=moves)
 
     def _first(self, each: Sourced, record: Record | None, moves: Moves) -> NewEvent:
         base = specs.check_base(each.source, each.spec, self._kernel)
+        sizes.refuse_below_base(each, base.size)
         payload = DiskDeclared(
             id=record.id if record else secrets.token_hex(16),
             spec=each.spec.to_data(),
@@ -286,12 +265,12 @@ class Declarer:
     def _pruning(self, record: Record, moves: Moves) -> NewEvent:
         link = None if linkmoves.gives(moves, record.name) else record.wanted.link
         spec = attrs.evolve(record.wanted, state=Desired.REMOVED, link=link)
-        return self._event(record, spec, why="pruned", moves=moves)
+        return self.again(record, spec, why="pruned", moves=moves)
 
     # --- commands ----------------------------------------------------------------------------
 
     def _commanded(self, name: str, trigger: Trigger) -> tuple[str, NewEvent | None]:
-        record = self._known(name)
+        record = self.known(name)
         desired = WANTS[trigger]
         if trigger is Trigger.PAUSE:
             grounds.refuse_pause(record)
@@ -299,7 +278,7 @@ class Declarer:
             return name, self._stays_as_it_is(record)
         if record.desired is desired and record.state is not State.REMOVED:
             if record.held is not None:
-                return name, self._event(record, record.wanted, why="command")
+                return name, self.again(record, record.wanted, why="command")
             # Asked again for what was given up because the disk was in use: it is waited anew.
             return self._retried(name) if busy.has_given_up(record.failure) else (name, None)
         if is_met(record.state, desired) and record.desired is desired:
@@ -311,17 +290,17 @@ class Declarer:
         if record.state is State.REMOVED or not (legal or back):
             raise IllegalTransition(name, record.state, trigger, sources(trigger))
         spec = attrs.evolve(record.wanted, state=desired)
-        return name, self._event(record, spec, why="command")
+        return name, self.again(record, spec, why="command")
 
     def _stays_as_it_is(self, record: Record) -> NewEvent | None:
         """Take back that a disk goes back to a point; None when that is being done just now."""
         if record.in_flight is not None and record.in_flight.trigger is Trigger.REWIND:
             return None
         spec = attrs.evolve(record.wanted, state=Desired.LIVE)
-        return self._event(record, spec, why="command", without_rewind=True)
+        return self.again(record, spec, why="command", without_rewind=True)
 
     def _retried(self, name: str) -> tuple[str, NewEvent | None]:
-        record = self._known(name)
+        record = self.known(name)
         was = "faulted" if record.fault else "held" if record.held else ""
         if record.failure is not None:
             was = was or record.failure.consequence
@@ -330,7 +309,8 @@ class Declarer:
         payload = DiskRecovered(was=was, by=self._by, on_behalf_of=self._claim)
         return name, self._new(name, payload, record, record.generation)
 
-    def _known(self, name: str) -> Record:
+    def known(self, name: str) -> Record:
+        """Return a disk's record; raises NoSuchDisk."""
         record = self._log.record(name)
         if record is None:
             raise NoSuchDisk(name)
@@ -338,7 +318,7 @@ class Declarer:
 
     # --- events ------------------------------------------------------------------------------
 
-    def _event(
+    def again(
         self,
         record: Record,
         spec: DiskSpec,
@@ -347,6 +327,7 @@ class Declarer:
         moves: Moves = (),
         without_rewind: bool = False,
     ) -> NewEvent:
+        """Return a later declaration of a disk."""
         payload = DiskDeclared(
             **payloads.again(record.spec, spec.to_data()),
             by=self._by,

@@ -16,8 +16,9 @@ from typing import Final
 import attrs
 
 from reconciler import specs
-from reconciler.adoption import LOOP_MAJOR, Word
+from reconciler.adoption import Word
 from reconciler.config import Root
+from reconciler.drivers.longer import LOOP_MAJOR
 from reconciler.kernel.port import CowHeader, Kernel
 from reconciler.orphans import DELETED, OrphanKind
 from reconciler.peers import ID, Peer

@@ -134,10 +134,10 @@ class Guard:
         if record.cow is None:
             return None
         size, spec = record.cow.size.count, record.wanted
-        full = cow_size(record.base.size, spec.chunk_size)
+        full = cow_size(record.size, spec.chunk_size)
         above = [each for each in self._settings.cow_levels if each > record.cow_level]
         marks = [size * level // 100 for level in above]
-        if record.cow.size < bound(spec, record.base.size):
+        if record.cow.size < bound(spec, record.size):
             marks.append(grow_above(size, spec.chunk_size) + 1)
         elif record.cow.size < full:
             marks.append(freeze_above(size))

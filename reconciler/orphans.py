@@ -23,6 +23,7 @@ from typing import Final
 import attrs
 
 from reconciler.config import Root
+from reconciler.drivers import longer
 from reconciler.kernel.port import DmName, Kernel
 from statemachine import history, payloads
 from statemachine.errors import ActionError
@@ -107,7 +108,7 @@ def survey(log: EventLog, kernel: Kernel, root: Root) -> tuple[Orphan, ...]:
 def _removed(log: EventLog, sight: Sight, in_use: Iterable[Record]) -> list[Record]:
     """Return the records of removed disks that something seen belongs to: few of very many."""
     markers = (*(line.uuid for line in sight.names), *(loop.marker for loop in sight.loops))
-    owners = {uuid.disk_id for marker in markers if (uuid := DmUuid.parse(marker))}
+    owners = {uuid.disk_id for marker in markers if (uuid := longer.owner_of(marker))}
     owners |= {match[1] for name in sight.files if (match := _COW_NAME.fullmatch(name))}
     owners -= {record.id for record in in_use}
     names = sight.links.keys() - {record.device_name for record in in_use}
@@ -117,9 +118,10 @@ def _removed(log: EventLog, sight: Sight, in_use: Iterable[Record]) -> list[Reco
 
 def look(kernel: Kernel, root: Root, records: Iterable[Record]) -> Sight:
     """Look at everything that could be an orphan; changes nothing."""
-    needed = {str(_key(record)) for record in records if not _is_over(record)}
+    disks = [record for record in records if not _is_over(record)]
+    needed = {uuid for record in disks for uuid in longer.devices_of(record)}
     everyone = _dm_names(kernel)
-    names = tuple(line for line in everyone if DmUuid.parse(line.uuid))
+    names = tuple(line for line in everyone if longer.owner_of(line.uuid))
     devices = {line.name: kernel.dm(line.name) for line in names if line.uuid not in needed}
     files = {n: f for n, f in kernel.files_in(root.cows).items() if _COW_NAME.fullmatch(n)}
     there = {f"../dm-{line.device.minor}" for line in everyone}
@@ -201,17 +203,19 @@ class _Judge:
 
     def devices(self) -> Iterable[Orphan]:
         """Device-mapper devices of no disk, of an earlier generation, or under another name."""
-        names = {(_key(r), r.device_name) for r in self._records if not _is_over(r)}
+        disks = (r for r in self._records if not _is_over(r))
+        names = {each for record in disks for each in longer.devices_of(record).items()}
         for line in self._sight.names:
-            owner = DmUuid.parse(line.uuid)
+            owner = longer.owner_of(line.uuid)
             device = self._sight.devices.get(line.name)
             assert owner is not None, "only ours were looked at"
-            if (owner, line.name) in names:
+            if (line.uuid, line.name) in names:
                 continue
             why, elsewhere = self._why(owner, "device"), self._elsewhere(owner, device)
             if owner in self._needed:
                 disk = self._by_id[owner.disk_id]
-                why = f"it is {disk.name}'s device, which should be named {disk.device_name}"
+                named = longer.devices_of(disk)[line.uuid]
+                why = f"it is {disk.name}'s device, which should be named {named}"
             elif owner.disk_id not in self._by_id and not elsewhere:
                 why += "; another byre root may know it"
             yield Orphan(

@@ -54,6 +54,7 @@ def is_there(record: Record, *, boot_id: str = "") -> bool:
         and not (has_device and boot_id and record.boot_id != boot_id)
         and record.link == str(wanted_link or "")
         and record.in_flight is None
+        and not record.sparsify_due
         and record.fault is None
         and record.frozen is None
         and record.failure is None

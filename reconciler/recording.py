@@ -124,6 +124,8 @@ def completed(
         unchanged=_unchanged(move, done) if move.resumes is not None else (),
         **_cow_told(view, scene, cow_path, move.target),
         cow_method=scene.cow_method,
+        cow_next=scene.cow_next,
+        saved_bytes=scene.saved_bytes,
         device=device,
         device_number=number,
         base_loop=base_loop.number if held and base_loop else None,

@@ -220,7 +220,7 @@ class Resolver:
         """Tell the log of the disk, and that its device, its loop and its file are no orphans."""
         whole = [each for each in self._survey() if each.owner == orphan.owner]
         # A live device says more than its file does: its name, and its base.
-        above = [each for each in whole if each.kind is OrphanKind.DM]
+        above = [each for each in whole if each.dm is not None and not each.dm.origin]
         taken = self._adopter().take_in(above[0] if above else orphan, word)
         told = (self._resolved(each, "adopted") for each in whole)
         self._byre.log.append([*taken.events, *told])

@@ -205,7 +205,7 @@ class Sources:
             msg = f"base {path} has changed: pinned is {record.base}; found is {found}"
             raise IdentityMismatch(msg, hint="put the pinned base back")
         with safepath.regular(path, os.O_RDONLY, follow=True) as descriptor:
-            yield Plain.of(descriptor, record.base.size.count)
+            yield Plain.of(descriptor, record.size.count)
 
     @contextlib.contextmanager
     def _copied(self, record: Record, path: Path, cow: int) -> Iterator[tuple[int, int]]:
@@ -256,7 +256,7 @@ class Sources:
 
 
 def _source(record: Record, own: int, base: Plain | None, check: Callable[[], None]) -> Source:
-    size = record.base.size
+    size = record.size
     if record.driver == DriverChoice.CLONE or base is None:
         image: Image = Plain.of(own, size.count, base=base)
     else:

@@ -99,7 +99,7 @@ def check_file(path: Path, *, disk_size: Bytes | None = None) -> Checked:
 
 def check_disk(sources: Sources, record: Record) -> Checked:
     """Check the file of a disk; raises what `Sources.own_file` does, and ActionError."""
-    path, size = sources.own_file(record), record.base.size
+    path, size = sources.own_file(record), record.size
     checked = Checked(path=path, disk=record.name, disk_size=size)
     if record.driver == DriverChoice.CLONE or not record.wanted.persistent:
         return checked

@@ -17,13 +17,13 @@ from typing import Final
 import attrs
 
 from reconciler.config import Root, Settings
-from reconciler.drivers import jailing
+from reconciler.drivers import jailing, longer
 from reconciler.drivers.cow_room import freeze_above, grow_above
 from reconciler.kernel.port import DmName, Kernel
 from reconciler.space import SpaceLevel
 from statemachine.machine import LIVE, State
-from statemachine.names import UUID_PREFIX, DmUuid
-from statemachine.observed import DmDevice, FileIdentity, Loop, SnapshotHealth
+from statemachine.names import UUID_PREFIX, DmUuid, origin_name, origin_uuid
+from statemachine.observed import DmDevice, FileIdentity, Loop, SnapshotHealth, SnapshotTable
 from statemachine.projection import Record
 from statemachine.spec import DriverChoice
 
@@ -81,6 +81,11 @@ def has_strangers(records: Sequence[Record], survey: Survey, kernel: Kernel) -> 
         kernel: asked about the loops that no record has.
     """
     devices = {str(DmUuid(each.id, each.generation)): each.device_name for each in records}
+    devices |= {
+        origin_uuid(each.id, each.generation): origin_name(each.device_name)
+        for each in records
+        if longer.is_longer(each)
+    }
     if any(devices.get(device.uuid) != device.name for device in survey.devices.values()):
         return True
     files = {each.cow_path.rpartition("/")[2] for each in records}
@@ -147,12 +152,23 @@ def _is_as_recorded(record: Record, device: DmDevice, survey: Survey) -> bool:
         device.name == record.device_name
         and str(device.device) == record.device_number
         and not device.suspended
-        and (table.origin.minor, table.cow.minor) == (record.base_loop, record.cow_loop)
-        and table.length.to_bytes() == record.base.size
+        and (_base_below(record, table, survey), table.cow.minor)
+        == (record.base_loop, record.cow_loop)
+        and table.length.to_bytes() == record.size
         and survey.nodes.get(record.device_name) == f"../dm-{device.device.minor}"
         and survey.level is not SpaceLevel.CRITICAL
         and not _wants_room(record, device, survey)
     )
+
+
+def _base_below(record: Record, table: SnapshotTable, survey: Survey) -> int | None:
+    """Return the number of the base's loop, through the origin of a disk larger than its base."""
+    if table.origin.major == longer.LOOP_MAJOR:
+        return table.origin.minor
+    below = survey.devices.get(origin_uuid(record.id, record.generation))
+    if below is None or below.device != table.origin or below.suspended or below.origin is None:
+        return None
+    return below.origin.base.minor
 
 
 def _wants_room(record: Record, device: DmDevice, survey: Survey) -> bool:

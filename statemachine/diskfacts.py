@@ -48,6 +48,8 @@ class DiskDeclared:
     """The disk that this one takes its link over from; told of both in one transaction."""
     link_taken: str = ""
     """Where that link leads until this disk is live; "" if there was none in its place."""
+    sparsify: bool = False
+    """Whether the CoW file is to be made smaller once (`byre sparsify`)."""
     link_to: str = ""
     """The disk that takes this one's link over."""
     forked_from: Parent | None = None
@@ -109,6 +111,10 @@ class TransitionCompleted:
     """When that file was last written to, if nothing else of it changed."""
     cow_is_other: bool = False
     """Whether another file was in its place, and what is known of the disk's own stays."""
+    cow_next: FileIdentity | None = None
+    """A smaller store, beside the disk's own file; the next transition gives it that one's name."""
+    saved_bytes: int | None = None
+    """How much less room that store takes, 0 for none; None if none was tried."""
     cow_method: str = ""
     """"sparse", "reflink" or "sparse-copy"."""
     device: str = ""

@@ -30,6 +30,7 @@ _NAME = re.compile(rf"[a-z0-9][a-z0-9._-]{{0,{NAME_LENGTH_MAX - 1}}}")
 _UUID = re.compile(r"BYRE-([0-9a-f]{32})-([1-9][0-9]{0,9})")
 _MARKER = re.compile(r"BYRE-base-([0-9a-f]{16})")
 UUID_PREFIX: Final = "BYRE-"
+_ORIGIN: Final = "-origin"
 
 
 def disk_name(text: object) -> DiskName:
@@ -74,6 +75,21 @@ class DmUuid:
     def __str__(self) -> str:
         """Print as the kernel keeps it: `BYRE-<32 hex digits>-<generation>`."""
         return f"{UUID_PREFIX}{self.disk_id}-{self.generation}"
+
+
+def origin_uuid(disk_id: str, generation: int) -> str:
+    """Return the dm UUID of the origin of a disk that is larger than its base."""
+    return f"{DmUuid(disk_id, generation)}{_ORIGIN}"
+
+
+def origin_owner(text: str) -> DmUuid | None:
+    """Read what `origin_uuid` wrote; None when it is something else."""
+    return DmUuid.parse(text.removesuffix(_ORIGIN)) if text.endswith(_ORIGIN) else None
+
+
+def origin_name(device_name: str) -> str:
+    """Return what the origin is called; no disk's name has a colon, so it is nobody's device."""
+    return f"{device_name}:origin"
 
 
 def base_marker(root_id: str) -> str:

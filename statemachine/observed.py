@@ -125,6 +125,18 @@ class SnapshotTable:
     cow: DeviceNumber
     persistent: str = "P"
     chunk: Sectors = attrs.field(factory=lambda: Sectors(CHUNK_SECTORS))
+    discards: bool = False
+    """Whether a discard of a chunk that was written makes zeros of it, and a hole in the CoW."""
+
+
+@attrs.frozen(kw_only=True)
+class OriginTable:
+    """The table of a base that is made longer: a linear target on its loop, then a zero target."""
+
+    base: DeviceNumber
+    base_length: Sectors
+    length: Sectors
+    """Of both together."""
 
 
 @attrs.frozen(kw_only=True)
@@ -141,6 +153,8 @@ class DmDevice:
     table: SnapshotTable | None
     status: SnapshotStatus | None
     event_nr: int = 0
+    origin: OriginTable | None = None
+    """Its table, if it is one of a longer base."""
 
     @property
     def node(self) -> str:
@@ -217,6 +231,8 @@ class ObservedDisk:
     """More loops on the CoW file than one: data would be lost if both were written."""
     dm: DmDevice | None = None
     """The device under our name, whoever's it is."""
+    origin: DmDevice | None = None
+    """The device under our origin's name, whoever's it is; looked for where there should be one."""
     node: LinkObservation | None = None
     """/dev/mapper/NAME."""
     device_node: LinkObservation | None = None

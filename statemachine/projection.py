@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import attrs
 
-from statemachine import failures, handover, keeping, payloads
+from statemachine import failures, handover, keeping, payloads, setbacks, smaller
 from statemachine.errors import ForeignDevice
 from statemachine.events import Event
 from statemachine.jail import path_in
@@ -62,6 +62,10 @@ class Record:
     cow_boot_id: str = ""
     """The boot in which `cow` was taken."""
     cow_method: str = ""
+    cow_next: FileIdentity | None = None
+    """A smaller store beside `cow`, until it has its name."""
+    sparsify_due: bool = False
+    """Whether a paused disk's CoW file is to be made smaller."""
     device: str = ""
     device_number: str = ""
     base_loop: int | None = None
@@ -108,6 +112,11 @@ class Record:
     def is_met(self) -> bool:
         """Whether it is what is desired, its data too."""
         return self.rewind is None and is_met(self.state, self.desired)
+
+    @property
+    def size(self) -> Bytes:
+        """How large the disk is to be: as its base, unless the spec says more."""
+        return max(self.base.size, self.wanted.size or self.base.size)
 
     @property
     def expect(self) -> tuple[int, int]:
@@ -242,6 +251,8 @@ def _declared(record: Record, event: Event, payload: payloads.DiskDeclared) -> C
         "failure": None,
         "held": None,
     }
+    if payload.sparsify:
+        changes["sparsify_due"] = True
     return changes | handover.told(record, payload) | keeping.told(payload)
 
 
@@ -284,6 +295,7 @@ def _completed(record: Record, event: Event, payload: payloads.TransitionComplet
         "link_taken": handover.taken_after(record, payload),
         "in_flight": None,
         "failure": None,
+        **smaller.after(record, payload),
     }
     if payload.target is State.REMOVED:
         return settled | _NOT_LIVE | _REMOVED
@@ -342,27 +354,6 @@ def _drifted(record: Record, event: Event, payload: payloads.DriftDetected) -> C
     return changed | moved | {"in_flight": None}
 
 
-def _faulted(_: Record, event: Event, payload: payloads.DiskFaulted) -> Changes:
-    told = {name: getattr(payload, name) for name in ("kind", "message", "hint", "exit_code")}
-    return {"fault": Fault(**told, since=event.at), "in_flight": None}
-
-
-def _recovered(_: Record, event: Event, __: payloads.DiskRecovered) -> Changes:
-    return {
-        "fault": None,
-        "failure": None,
-        "held": None,
-        "attempts": 0,
-        "correlation_id": event.correlation_id,
-    }
-
-
-def _held(_: Record, event: Event, payload: payloads.DiskHeld) -> Changes:
-    # What was begun before the backup was made has ended since, one way or the other.
-    held = Held(message=payload.message, since=event.at)
-    return {"held": held, "in_flight": None, "failure": None, "rewind": None}
-
-
 def _level_crossed(_: Record, __: Event, payload: payloads.CowThresholdCrossed) -> Changes:
     return {"cow_level": payload.percent}
 
@@ -374,27 +365,19 @@ def _grown(record: Record, _: Event, payload: payloads.CowGrown) -> Changes:
     return {"cow": cow, "cow_level": 0}
 
 
-def _frozen(_: Record, event: Event, payload: payloads.DiskFrozen) -> Changes:
-    return {"frozen": Frozen(cause=payload.cause, message=payload.message, since=event.at)}
-
-
-def _thawed(_: Record, __: Event, ___: payloads.DiskThawed) -> Changes:
-    return {"frozen": None}
-
-
 _HANDLERS: Final[dict[type, Callable[[Record, Event, Any], Changes]]] = {
     payloads.DiskDeclared: _declared,
     payloads.TransitionStarted: _started,
     payloads.TransitionCompleted: _completed,
     payloads.TransitionFailed: _failed,
     payloads.DriftDetected: _drifted,
-    payloads.DiskFaulted: _faulted,
-    payloads.DiskRecovered: _recovered,
-    payloads.DiskHeld: _held,
+    payloads.DiskFaulted: setbacks.faulted,
+    payloads.DiskRecovered: setbacks.recovered,
+    payloads.DiskHeld: setbacks.held,
     payloads.DiskCheckpointed: keeping.checkpointed,
     payloads.DiskPointsDropped: keeping.dropped,
     payloads.CowThresholdCrossed: _level_crossed,
     payloads.CowGrown: _grown,
-    payloads.DiskFrozen: _frozen,
-    payloads.DiskThawed: _thawed,
+    payloads.DiskFrozen: setbacks.frozen,
+    payloads.DiskThawed: setbacks.thawed,
 }

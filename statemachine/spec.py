@@ -22,6 +22,10 @@ from statemachine.units import DEFAULT_CHUNK, Bytes
 BUSY_TIMEOUT_S: Final = 60.0
 
 
+_FLAGS: Final = {"persistent": True, "direct_io": False, "discard": False, "sparsify": False}
+"""What is true or false, and which of these if nothing is said."""
+
+
 class DriverChoice(enum.StrEnum):
     """Which driver builds a disk; `auto` picks by what the kernel can do, and says so."""
 
@@ -49,6 +53,8 @@ class DiskSpec:
     link: Path | None = None
     jail: Jail | None = None
     driver: DriverChoice = DriverChoice.AUTO
+    size: Bytes | None = None
+    """How large the disk is, if larger than its base: zeros follow."""
     cow_size: Bytes | None = None
     """How large the CoW file begins; None for one that a full rewrite never overflows."""
     cow_max: Bytes | None = None
@@ -59,6 +65,10 @@ class DiskSpec:
     """Whether its data outlives its device; a throwaway disk's does not, and it is never paused."""
     direct_io: bool = False
     """Whether the loop of the disk's own file goes past the host's page cache."""
+    discard: bool = False
+    """Whether what a guest discards of what it wrote goes back to the host at once."""
+    sparsify: bool = False
+    """Whether each pause takes out of the CoW file what is equal to the base, or zeros."""
     on_busy: OnBusy = OnBusy.WAIT
     busy_timeout_s: float = BUSY_TIMEOUT_S
     """After so many seconds in use `on_busy` decides."""
@@ -75,16 +85,15 @@ class DiskSpec:
             data["link"] = str(self.link)
         if self.jail is not None:
             data |= self.jail.to_data()
-        for field in ("cow_size", "cow_max"):
+        for field in ("size", "cow_size", "cow_max"):
             size: Bytes | None = getattr(self, field)
             if size is not None:
                 data[field] = str(size.count)
         if self.chunk_size != DEFAULT_CHUNK:
             data["chunk_size"] = str(self.chunk_size.count)
-        if not self.persistent:
-            data["persistent"] = "false"
-        if self.direct_io:
-            data["direct_io"] = "true"
+        for flag, default in _FLAGS.items():
+            if getattr(self, flag) is not default:
+                data[flag] = str(not default).lower()
         if self.on_busy is not OnBusy.WAIT:
             data["on_busy"] = self.on_busy.value
         if self.busy_timeout_s != BUSY_TIMEOUT_S:
@@ -107,11 +116,14 @@ class DiskSpec:
             link=Path(data["link"]) if "link" in data else None,
             jail=Jail.from_data(data),
             driver=DriverChoice(data["driver"]),
+            size=Bytes(int(data["size"])) if "size" in data else None,
             cow_size=Bytes(int(data["cow_size"])) if "cow_size" in data else None,
             cow_max=Bytes(int(data["cow_max"])) if "cow_max" in data else None,
             chunk_size=Bytes(int(data["chunk_size"])) if "chunk_size" in data else DEFAULT_CHUNK,
             persistent=data.get("persistent") != "false",
             direct_io=data.get("direct_io") == "true",
+            discard=data.get("discard") == "true",
+            sparsify=data.get("sparsify") == "true",
             on_busy=OnBusy(data.get("on_busy", OnBusy.WAIT)),
             busy_timeout_s=float(data.get("busy_timeout_s", BUSY_TIMEOUT_S)),
         )

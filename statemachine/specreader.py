@@ -23,7 +23,14 @@ from statemachine.machine import Desired
 from statemachine.names import NAME_RULE, DiskName, disk_name
 from statemachine.spec import BUSY_TIMEOUT_S, DiskSpec, DriverChoice, OnBusy
 from statemachine.specfault import SpecFault, shown
-from statemachine.units import CHUNK_SIZES, DEFAULT_CHUNK, LARGEST_BYTES, Bytes, UnitError
+from statemachine.units import (
+    CHUNK_SIZES,
+    DEFAULT_CHUNK,
+    LARGEST_BYTES,
+    SECTOR_BYTES,
+    Bytes,
+    UnitError,
+)
 
 PATH_LENGTH_MAX: Final = 4095  # PATH_MAX of linux/limits.h, less the final NUL
 DISKS_MAX: Final = 100_000
@@ -146,6 +153,7 @@ class _Reader:
         jail = self._jail(table, link)
         driver = self._choice(table, "driver", DriverChoice, DriverChoice.AUTO)
         chunk_size = self._chunk_size(table, driver)
+        disk_size = self._disk_size(table)
         cow_size = self._size(table, "cow_size", chunk_size)
         cow_max = self._size(table, "cow_max", chunk_size)
         if cow_size is not None and cow_max is not None and cow_max < cow_size:
@@ -154,6 +162,8 @@ class _Reader:
         if state is Desired.PAUSED and not persistent:
             self._note("state", state.value, "attached, live, removed with persistent = false")
         direct_io = self._truth(table, "direct_io")
+        discard = self._of_snapshots(table, "discard", driver)
+        sparsify = self._of_snapshots(table, "sparsify", driver)
         on_busy = self._choice(table, "on_busy", OnBusy, OnBusy.WAIT)
         busy_timeout_s = self._seconds(table, "busy_timeout_s", BUSY_TIMEOUT_S)
         if len(self.faults) > before or name is None or base is None:
@@ -165,11 +175,14 @@ class _Reader:
             link=link,
             jail=jail,
             driver=driver,
+            size=disk_size,
             cow_size=cow_size,
             cow_max=cow_max,
             chunk_size=chunk_size,
             persistent=persistent,
             direct_io=direct_io,
+            discard=discard,
+            sparsify=sparsify,
             on_busy=on_busy,
             busy_timeout_s=busy_timeout_s,
         )
@@ -226,6 +239,20 @@ class _Reader:
         self._note(field, table[field], f"{allowed}, or one of these in bytes")
         return default
 
+    def _disk_size(self, table: Mapping[str, object]) -> Bytes | None:
+        """Read how large a disk is to be; whether its base is smaller is asked elsewhere."""
+        if "size" not in table:
+            return None
+        try:
+            size = _bytes_of(table["size"])
+            if size.count and size.count % SECTOR_BYTES == 0:
+                return size
+        except UnitError:
+            pass
+        allowed = f"bytes, or text such as '4GiB': a multiple of {SECTOR_BYTES}, not below the base"
+        self._note("size", table["size"], allowed)
+        return None
+
     def _size(self, table: Mapping[str, object], field: str, chunk: Bytes) -> Bytes | None:
         """Read a size in bytes or with a suffix, rounded up to whole chunks."""
         if field not in table:
@@ -254,6 +281,13 @@ class _Reader:
         if not isinstance(found, bool):
             self._note(field, found, "true, false")
         return found is True
+
+    def _of_snapshots(self, table: Mapping[str, object], field: str, driver: DriverChoice) -> bool:
+        """Read what only a dm-snapshot can do; a clone's loop device passes discards by itself."""
+        found = self._truth(table, field)
+        if found and driver is DriverChoice.CLONE:
+            self._note(field, found, "nothing with driver 'clone', which has no CoW file")
+        return found
 
     def _choice(self, table: Mapping[str, object], field: str, kind: type[E], default: E) -> E:
         text = table.get(field, default.value)

@@ -9,6 +9,7 @@ the `Scene`. Actions make no choices: what could be one was made in the plan.
 May be imported by drivers, act, busy and reconcile.
 """
 
+from reconciler.actions.compacting import CompactCow, DropNext, SwapCow
 from reconciler.actions.dm import (
     FindDm,
     HandOverCow,
@@ -27,6 +28,7 @@ from reconciler.actions.files import (
     RemoveCow,
     SyncCow,
 )
+from reconciler.actions.growing import GrowDm, GrowOwn, MakeOrigin, RemoveOrigin
 from reconciler.actions.links import (
     CheckLink,
     CheckName,
@@ -63,11 +65,15 @@ __all__ = [
     "CheckLink",
     "CheckName",
     "CloneBase",
+    "CompactCow",
     "DetachCow",
     "DropFolder",
     "DropLink",
+    "DropNext",
     "DropNode",
     "FindDm",
+    "GrowDm",
+    "GrowOwn",
     "HandOverCow",
     "LoadTable",
     "MakeCow",
@@ -75,14 +81,17 @@ __all__ = [
     "MakeFolder",
     "MakeLink",
     "MakeNode",
+    "MakeOrigin",
     "OfferFile",
     "PutInPlace",
     "ReleaseBase",
     "RemoveCow",
     "RemoveDm",
+    "RemoveOrigin",
     "ResumeDm",
     "Scene",
     "SetDirectIo",
+    "SwapCow",
     "SyncCow",
     "in_use_error",
     "lasting",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 from pathlib import Path
+from typing import Final
 
 import attrs
 
@@ -21,6 +22,8 @@ from statemachine.errors import (
 )
 from statemachine.observed import DmDevice, Loop, SnapshotHealth, SnapshotTable
 from statemachine.units import Sectors
+
+NO_DISCARD: Final = "no-discard"
 
 
 @attrs.frozen
@@ -90,6 +93,7 @@ class LoadTable:
     chunk: Sectors
     store: str = "P"
     """"P" for exceptions that are kept in the CoW file, "N" for a throwaway disk's."""
+    discards: bool = False
 
     def do(self, scene: Scene) -> bool:
         """Load it into a device that has none; refuse a device with another one."""
@@ -97,32 +101,31 @@ class LoadTable:
         assert scene.cow_loop is not None, "AttachCow comes first"
         table = SnapshotTable(
             length=self.length,
-            origin=scene.base_loop.device,
+            origin=scene.origin or scene.base_loop.device,
             cow=scene.cow_loop.device,
             chunk=self.chunk,
             persistent=self.store,
+            discards=self.discards,
         )
         found = None if scene.dm_is_new else scene.kernel.dm(self.name)
         if found is not None and found.live:
-            if found.table != table:
+            is_same = found.table is not None and table == attrs.evolve(
+                found.table, discards=self.discards
+            )
+            if not is_same:
                 msg = f"{self.name} has another table: {found.table}; ours is {table}"
                 raise IdentityMismatch(msg, hint="byre does not change a table under a user")
             return False
-        scene.kernel.dm_load(self.uuid, table)
-        self._check_origin(scene, scene.base_loop)
+        try:
+            scene.kernel.dm_load(self.uuid, table)
+        except PermanentError as error:
+            if not self.discards or error.errno != errno.EINVAL:
+                raise
+            msg = f"{self.name}: this kernel's snapshot target takes no discards"
+            hint = "say `discard = false`, or use Linux 5.3 or newer"
+            raise PermanentError(msg, errno=error.errno, kind=NO_DISCARD, hint=hint) from error
+        refuse_lost_base(scene, scene.base_loop, self.name)
         return True
-
-    def _check_origin(self, scene: Scene, origin: Loop) -> None:
-        """Refuse a table over an origin that was detached a moment ago.
-
-        The kernel takes such a table without a word: reads fail, status is valid, and no loop on
-        the host can be attached any more while it exists (measured, Linux 6.1).
-        """
-        assert scene.base is not None, "CheckBase comes first"
-        now = scene.kernel.loop(origin.number)
-        if now is None or not now.backs(scene.base):
-            msg = f"{origin.path} lost its base while {self.name} was made"
-            raise TransientError(msg, kind="origin-lost")
 
     def undo(self, scene: Scene) -> None:
         """The table goes with the device."""
@@ -235,3 +238,16 @@ def refuse_foreign(found: DmDevice, uuid: str) -> None:
         owner = found.uuid or "no UUID"
         msg = f"/dev/mapper/{found.name} exists and is not ours: it has {owner}, ours is {uuid}"
         raise ForeignDevice(msg, hint="remove or rename that device, or rename the disk")
+
+
+def refuse_lost_base(scene: Scene, loop: Loop, name: str) -> None:
+    """Refuse a table over the loop of a base that was detached a moment ago.
+
+    The kernel takes such a table without a word: reads fail, status is valid, and no loop on the
+    host can be attached any more while it exists (measured, Linux 6.1).
+    """
+    assert scene.base is not None, "CheckBase comes first"
+    now = scene.kernel.loop(loop.number)
+    if now is None or not now.backs(scene.base):
+        msg = f"{loop.path} lost its base while {name} was made"
+        raise TransientError(msg, kind="origin-lost")

@@ -36,10 +36,17 @@ class Scene:
     cow_loop: Loop | None = None
     cow_loop_hint: int | None = None
     """Where the loop on the CoW file was last seen, to find it without a search."""
+    origin: DeviceNumber | None = None
+    """The dm device that makes the base longer, where there is one."""
+    origin_is_new: bool = False
     dm_is_new: bool = False
     """Whether this very transition made the dm device."""
     device: DeviceNumber | None = None
     device_path: str = ""
+    cow_next: FileIdentity | None = None
+    """A smaller store that was written beside the CoW file."""
+    saved_bytes: int | None = None
+    """How much room it saves; None if none was tried."""
     link_before: str = ""
     """Where the link led before it was made to lead to this disk."""
 

@@ -34,6 +34,8 @@ _COMMANDS: Final[dict[str, str]] = {
     "remove": "declaring",
     "retry": "declaring",
     "link": "linking",
+    "grow": "growing",
+    "sparsify": "growing",
     "get": "getting",
     "history": "telling",
     "timeline": "timelining",

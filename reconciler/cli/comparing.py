@@ -60,7 +60,7 @@ def plain(found: Comparison) -> dict[str, Any]:
         "disk": found.record.name,
         "other": found.other.name if found.other else None,
         "base": str(found.record.wanted.base),
-        "size_bytes": found.record.base.size.count,
+        "size_bytes": found.record.size.count,
         "changed_bytes": found.changed,
         "count": len(found.spans),
         "ranges": [{"offset": span.start, "length": span.size} for span in found.spans],
@@ -87,7 +87,7 @@ def _show(found: Comparison) -> None:
             say.person(f"{Bytes(found.touched.other)} belong to no file")
         if found.touched.note:
             say.person(f"files: {found.touched.note}")
-    size, name = found.record.base.size, found.record.name
+    size, name = found.record.size, found.record.name
     against = found.other.name if found.other else f"base {found.record.wanted.base}"
     share = found.changed / max(1, size.count)
     say.person(

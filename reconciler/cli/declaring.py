@@ -84,6 +84,7 @@ def apply_command(
     show_default=True,
     help="How it is built; auto takes dm-snapshot where the kernel has it.",
 )
+@click.option("--size", metavar="SIZE", help="How large it is (4GiB), if larger than its base.")
 @click.option(
     "--cow-size",
     metavar="SIZE",
@@ -132,6 +133,7 @@ def create_command(
     jail: str | None,
     desired: str,
     driver: str,
+    size: str | None,
     cow_size: str | None,
     cow_max: str | None,
     chunk_size: str | None,
@@ -150,6 +152,7 @@ def create_command(
     table |= {"on_busy": on_busy, "busy_timeout_s": busy_timeout_s}
     table |= {"persistent": not throwaway, "direct_io": direct_io}
     given = {"link": link, "cow_size": cow_size, "cow_max": cow_max, "chunk_size": chunk_size}
+    given["size"] = size
     table |= {field: value for field, value in given.items() if value is not None}
     if jail is not None:
         table["jail"] = options.jail_table(jail)
@@ -180,7 +183,7 @@ def _commanding(trigger: Trigger, text: str, example: str) -> click.Command:
     ) -> int:
         with opened(ctx) as byre:
             declared = byre.command(
-                _unique(names), trigger, reason=reason, on_behalf_of=on_behalf_of
+                unique(names), trigger, reason=reason, on_behalf_of=on_behalf_of
             )
             return finish(byre, declared, wait=wait, timeout_s=timeout_s, output=output)
 
@@ -223,7 +226,7 @@ def restore_command(
     no longer than a pause and a restore take. A faulted disk may go back as well. Without --to,
     what was not begun yet of going back is taken back.
     """
-    several = _unique(names)
+    several = unique(names)
     if point is not None and len(several) > 1:
         raise click.UsageError(f"--to goes with one disk; there are {len(several)}")
     with opened(ctx) as byre:
@@ -263,7 +266,7 @@ def retry_command(
 ) -> int:
     """Try failing, stalled or faulted disks again, now."""
     with opened(ctx) as byre:
-        declared = byre.retry(_unique(names), reason=reason, on_behalf_of=on_behalf_of)
+        declared = byre.retry(unique(names), reason=reason, on_behalf_of=on_behalf_of)
         return finish(byre, declared, wait=wait, timeout_s=timeout_s, output=output)
 
 
@@ -272,7 +275,8 @@ def opened(ctx: Context) -> Byre:
     return Byre(ctx.root.path, settings=ctx.settings)
 
 
-def _unique(names: Sequence[str]) -> list[str]:
+def unique(names: Sequence[str]) -> list[str]:
+    """Return names without repetition; raises SpecError for what cannot be one."""
     for name in names:
         if not name or "\n" in name:
             raise SpecError([f"{name!r} is not a disk name; allowed is {NAME_RULE}"])

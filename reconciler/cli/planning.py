@@ -220,7 +220,7 @@ def _usage(record: Record, status: SnapshotStatus | None) -> dict[str, Any] | No
         "capacity_bytes": total,
         "metadata_bytes": metadata,
         "fill": used / max(1, total),
-        "dirty": max(0, used - metadata) / max(1, record.base.size.count),
+        "dirty": max(0, used - metadata) / max(1, record.size.count),
     }
 
 

@@ -65,7 +65,7 @@ class Header:
     """What a delta is of.
 
     Attributes:
-        disk_bytes: the size of the disk, and of its base.
+        disk_bytes: the size of the disk: that of its base, or more.
         base_sha256: the digest of the base, in hex.
         content_bytes_max: the blocks have no more than this.
         base: what the base was called, for people.

@@ -78,7 +78,7 @@ class Overlaid:
     """A base under its exceptions.
 
     Attributes:
-        base: what is below; as large as the disk.
+        base: what is below; as large as the disk, with zeros after its file.
         store: the CoW file, open for reading.
         changes: what is in it.
     """

@@ -20,6 +20,7 @@ from reconciler.actions import (
     CheckCow,
     CloneBase,
     DetachCow,
+    GrowOwn,
     OfferFile,
     RemoveCow,
 )
@@ -80,7 +81,12 @@ class Clone:
             wrong_links = link_defects(record, observed, record.device, ours)
             number = str(observed.cow_loop.device) if observed.cow_loop is not None else ""
             wrong_node = jailing.defects(record, observed, number)
-            defects = (*directio.defects(record, observed), *wrong_links, *wrong_node)
+            defects = (
+                *_size_defects(record, observed),
+                *directio.defects(record, observed),
+                *wrong_links,
+                *wrong_node,
+            )
             return Appraisal(shape=Shape.LIVE, defects=defects)
         if record.state is State.ATTACHED and is_offered:
             return Appraisal(shape=Shape.ATTACHED, defects=directio.defects(record, observed))
@@ -102,7 +108,7 @@ class Clone:
                 *linking.check_link(record, ours),
                 *jailing.check(record, has_device=not ground.capabilities.loop),
             )
-            copy = CloneBase(base, cow, record.base.size)
+            copy = CloneBase(base, cow, record.size)
             offer = _offer(record, observed, ground, cow)
             old = keeping.throw_away(record, observed, ground, cow)
             return (*look, CheckBase(base, record.base), *old, copy, *offer)
@@ -136,6 +142,7 @@ class Clone:
             *jailing.check(record, has_device=not target),
             CheckCow(cow, record.cow, same_boot, record.wanted.chunk_size, ()),
             *_offer(record, observed, ground, cow),
+            *([GrowOwn(cow, record.size)] if _is_smaller(record, observed) else []),
             *linking.make_link(record, observed, target, ours),
             *jailing.make(record, observed),
         ]
@@ -146,6 +153,19 @@ def _offer(record: Record, observed: ObservedDisk, ground: Ground, cow: Path) ->
         return (OfferFile(cow),)
     attach = AttachCow(cow, record.id, record.generation)
     return (attach, *directio.set_as_wanted(record, observed, cow))
+
+
+def _is_smaller(record: Record, observed: ObservedDisk) -> bool:
+    """Tell whether the copy, or the loop on it, is smaller than the disk is to be."""
+    loop = observed.cow_loop
+    there = loop.size.to_bytes() if loop is not None else record.size
+    return observed.cow is not None and min(observed.cow.size, there) < record.size
+
+
+def _size_defects(record: Record, observed: ObservedDisk) -> tuple[str, ...]:
+    if observed.cow is None or not _is_smaller(record, observed):
+        return ()
+    return (f"{record.cow_path} is smaller than its spec says, {record.size.count} bytes",)
 
 
 def _targets(record: Record, observed: ObservedDisk) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from typing import Final
 
 import attrs
 
-from reconciler.drivers import directio, jailing
+from reconciler.drivers import directio, jailing, longer, sparsifying
 from reconciler.drivers.cow_room import CowRoom, bound, cow_size, first_size
 from reconciler.drivers.port import Appraisal, Ground, Shape, left_links, link_defects
 from reconciler.kernel.port import CowHeader
@@ -121,7 +121,8 @@ def _fault_of_kept(
             hint = f"its data is still in {observed.cow_loop.path}: copy that first; then {hint}"
         return _faulted("cow-missing", f"CoW file {path} is missing", hint)
     same_boot = record.cow_boot_id == ground.boot_id
-    if not record.cow.same_file(observed.cow, same_boot=same_boot):
+    own = [each for each in (record.cow, record.cow_next) if each is not None]
+    if not any(each.same_file(observed.cow, same_boot=same_boot) for each in own):
         msg = f"CoW file {path} is another file: recorded {record.cow}; found {observed.cow}"
         hint = "put the recorded file back, then `byre retry`"
         return attrs.evolve(_faulted("identity-mismatch", msg, hint), fault_exit_code=4)
@@ -168,8 +169,8 @@ def _wrong_table(record: Record, observed: ObservedDisk, ground: Ground) -> str:
     same_boot = record.base_boot_id == ground.boot_id
     if same_boot and (origin is None or not origin.backs(record.base)):
         return f"is over {_place(origin, table.origin)}, not over its base"
-    if table.length != record.base.size.sectors_exact():
-        return f"has {table.length.count} sectors, its base {record.base.size.count} bytes"
+    if why := longer.wrong(record, observed, table):
+        return why
     return _wrong_store(record, table)
 
 
@@ -205,6 +206,7 @@ def _live_defects(record: Record, observed: ObservedDisk) -> tuple[str, ...]:
     if there is not None and there.target != str(dm.device):
         found.append(f"{dm.node} is {'missing' if there.kind is LinkKind.MISSING else 'another'}")
     node = str(node_path(record))
+    found += longer.defects(record, observed)
     found += directio.defects(record, observed)
     found += link_defects(record, observed, node, link_texts(record))
     return (*found, *jailing.defects(record, observed, str(dm.device)))
@@ -215,16 +217,16 @@ def _room(record: Record, observed: ObservedDisk) -> CowRoom | None:
     dm, cow = observed.dm, observed.cow
     if dm is None or dm.status is None or cow is None or record.cow is None:
         return None
-    spec, base = record.wanted, record.base.size
+    spec, size = record.wanted, record.size
     return CowRoom(
         used=dm.status.used.to_bytes(),
         capacity=dm.status.total.to_bytes(),
         # A loop has whole sectors only.
         file_size=Sectors(cow.size.count // SECTOR_BYTES).to_bytes(),
         recorded=record.cow.size,
-        least=first_size(spec, base),
-        bound=bound(spec, base),
-        full=cow_size(base, spec.chunk_size),
+        least=first_size(spec, size),
+        bound=bound(spec, size),
+        full=cow_size(size, spec.chunk_size),
         chunk=spec.chunk_size,
     )
 
@@ -254,5 +256,7 @@ def _leftovers(record: Record, observed: ObservedDisk, shape: Shape) -> tuple[st
     on_loop = shape is Shape.ATTACHED and record.state is not State.ATTACHED
     if on_loop and observed.cow_loop is not None:
         found.append(f"loop {observed.cow_loop.path}")
+    found += longer.left(record, observed)
+    found += sparsifying.left(record)
     found += left_links(record, observed, link_texts(record))
     return (*found, *jailing.left_nodes(record, observed))

@@ -32,7 +32,15 @@ from reconciler.actions import (
 )
 from reconciler.actions.links import CheckName, DropNode, MakeNode
 from reconciler.bases import BaseLoops
-from reconciler.drivers import directio, dm_appraisal, jailing, keeping, linking
+from reconciler.drivers import (
+    directio,
+    dm_appraisal,
+    jailing,
+    keeping,
+    linking,
+    longer,
+    sparsifying,
+)
 from reconciler.drivers.cow_room import first_size
 from reconciler.drivers.dm_appraisal import link_texts, node_path, uuid_of
 from reconciler.drivers.port import Appraisal, Ground
@@ -65,12 +73,13 @@ class DmSnapshot:
         base = kernel.identify(record.wanted.base, follow=True)
         cow_file = kernel.identify(cow)
         dm = kernel.dm(record.device_name)
+        origin = longer.look(kernel, record, dm)
         loops: tuple[Loop, ...] = ()
         base_loop = None
         if dm is not None and dm.uuid == uuid_of(record) and dm.table is not None:
             found = kernel.loop(dm.table.cow.minor)
             loops = (found,) if found is not None else ()
-            base_loop = kernel.loop(dm.table.origin.minor)
+            base_loop = longer.base_loop(kernel, dm.table, origin)
         elif cow_file is not None:
             loops = _loops_below(kernel, record, cow_file.device, cow_file.inode)
             base_loop = kernel.loop(record.base_loop) if record.base_loop is not None else None
@@ -86,6 +95,7 @@ class DmSnapshot:
             cow_loop=loops[0] if loops else None,
             other_cow_loops=loops[1:],
             dm=dm,
+            origin=origin,
             node=kernel.read_link(node_path(record)),
             device_node=kernel.read_link(Path(dm.node)) if dm is not None and ours else None,
             link=kernel.read_link(wanted) if wanted is not None else None,
@@ -118,10 +128,12 @@ class DmSnapshot:
             return tuple(self._go_live(record, observed, ground, cow))
         actions = self._take_down(record, observed, cow)
         if trigger is Trigger.REWIND:
+            actions += sparsifying.before_writing(record, cow)
             actions += keeping.go_back(record, ground, cow)
         if trigger is Trigger.REMOVE:
             actions += keeping.drop_all(record, ground)
             same_boot = record.cow_boot_id == ground.boot_id
+            actions += sparsifying.before_writing(record, cow)
             actions.append(RemoveCow(cow, record.cow, same_boot))
         return tuple(actions)
 
@@ -129,7 +141,7 @@ class DmSnapshot:
         self, record: Record, observed: ObservedDisk, ground: Ground, cow: Path
     ) -> list[Action]:
         base, chunk = record.wanted.base, record.wanted.chunk_size
-        have_cow: Action = MakeCow(cow, first_size(record.wanted, record.base.size), chunk)
+        have_cow: Action = MakeCow(cow, first_size(record.wanted, record.size), chunk)
         is_kept = record.wanted.persistent
         if is_kept and record.cow is not None and observed.cow is not None:
             # It was attached before and lost its loop; a first life may have been tried on it.
@@ -157,18 +169,21 @@ class DmSnapshot:
             headers = ()
         return [
             *jailing.check(record, has_device=True),
+            *sparsifying.before_writing(record, cow),
             CheckBase(base, record.base),
             CheckCow(cow, record.cow, same_boot, record.wanted.chunk_size, headers),
             AttachBase(base),
             AttachCow(cow, record.id, record.generation, is_just_attached=_is_fresh(record)),
             *directio.set_as_wanted(record, observed, cow),
+            *longer.make(record),
             MakeDm(record.device_name, uuid),
             LoadTable(
                 record.device_name,
                 uuid,
-                record.base.size.sectors_exact(),
+                record.size.sectors_exact(),
                 record.wanted.chunk_size.sectors_exact(),
                 dm_appraisal.store_of(record),
+                record.wanted.discard,
             ),
             # Later lives have it on disk already, and may have much else to flush.
             *([SyncCow(cow)] if is_first and is_kept else []),
@@ -187,6 +202,7 @@ class DmSnapshot:
             *jailing.drop(record, observed),
             RemoveDm(record.device_name, uuid_of(record)),
             DropNode(node),
+            *longer.remove(record, observed),
             DetachCow(cow, record.id, record.generation),
             *linking.drop_folders(record),
             ReleaseBase(record.wanted.base, record.base),
@@ -202,6 +218,7 @@ class DmSnapshot:
             return [
                 *jailing.check(record, has_device=True),
                 FindDm(name, uuid) if record.frozen else ResumeDm(name, uuid),
+                *longer.grow(record, observed),
                 *directio.set_as_wanted(record, observed, cow),
                 HandOverCow(cow),
                 MakeNode(node),
@@ -214,9 +231,10 @@ class DmSnapshot:
                 *jailing.drop(record, observed),
                 RemoveDm(record.device_name, uuid),
                 DropNode(node),
+                *longer.remove(record, observed),
                 *self._attach(record, observed, ground, cow),
             ]
-        return self._take_down(record, observed, cow)
+        return [*self._take_down(record, observed, cow), *sparsifying.at_rest(record, cow)]
 
 
 def _is_fresh(record: Record) -> bool:

@@ -19,7 +19,7 @@ from typing import Final, Self
 
 import attrs
 
-from reconciler.kernel import ioctl
+from reconciler.kernel import ioctl, origintable
 from reconciler.kernel.dmstruct import (
     Flag,
     Reply,
@@ -33,7 +33,7 @@ from reconciler.kernel.dmstruct import (
 )
 from reconciler.kernel.port import DmName
 from reconciler.kernel.table import TARGET, TableError, format_table, parse_status, parse_table
-from statemachine.observed import DeviceNumber, DmDevice, SnapshotStatus, SnapshotTable
+from statemachine.observed import DeviceNumber, DmDevice, OriginTable, SnapshotStatus, SnapshotTable
 
 _BUFFER_BYTES: Final = 4 * 1024
 _BUFFER_BYTES_MAX: Final = 64 * 1024 * 1024
@@ -109,10 +109,14 @@ class DeviceMapper:
         """Make a device without a table; EBUSY if the name or the UUID is taken."""
         return read_reply(self._call(ioctl.DM_DEV_CREATE, name=name, uuid=uuid)).device
 
-    def load(self, uuid: str, table: SnapshotTable) -> None:
+    def load(self, uuid: str, table: SnapshotTable | OriginTable) -> None:
         """Load a table into the inactive slot, replacing one that is there."""
-        target = Target(length=table.length, kind=TARGET, text=format_table(table))
-        self._call(ioctl.DM_TABLE_LOAD, uuid=uuid, targets=(target,))
+        targets: tuple[Target, ...]
+        if isinstance(table, OriginTable):
+            targets = origintable.targets_of(table)
+        else:
+            targets = (Target(length=table.length, kind=TARGET, text=format_table(table)),)
+        self._call(ioctl.DM_TABLE_LOAD, uuid=uuid, targets=targets)
 
     def resume(self, uuid: str) -> None:
         """Make the inactive table live, or let IO go on."""
@@ -252,6 +256,7 @@ def _device(reply: Reply, table: tuple[Target, ...], status: tuple[Target, ...])
         table=parsed_table,
         status=parsed_status,
         event_nr=reply.event_nr,
+        origin=origintable.read(table),
     )
 
 

@@ -21,6 +21,7 @@ from typing import Final
 
 from reconciler.kernel import files, links, nodes, occupied, safepath
 from reconciler.kernel.able import NO_DEVICE_MAPPER, Abilities
+from reconciler.kernel.compaction import StoreFiles
 from reconciler.kernel.copies import CopySide
 from reconciler.kernel.dm import DeviceMapper
 from reconciler.kernel.dmstruct import Flag, Reply
@@ -40,6 +41,7 @@ from statemachine.observed import (
     LinkObservation,
     Loop,
     NodeObservation,
+    OriginTable,
     SnapshotTable,
 )
 from statemachine.units import DEFAULT_CHUNK, Bytes
@@ -48,7 +50,7 @@ _CAPABLE_S: Final = 0.5
 _IN_USE: Final = "`byre explain` names who holds it"
 
 
-class LinuxKernel(CopySide, Kernel):
+class LinuxKernel(CopySide, StoreFiles, Kernel):
     """The port on system calls; see `port` for each method's contract."""
 
     def __init__(
@@ -274,9 +276,9 @@ class LinuxKernel(CopySide, Kernel):
         with failing(f"create dm device {name}"):
             return self._dm.create(name, uuid)
 
-    def dm_load(self, uuid: str, table: SnapshotTable) -> None:
-        """Load a table into the inactive slot; opens the two devices named in it."""
-        with failing(f"load a snapshot table into dm device {uuid}"):
+    def dm_load(self, uuid: str, table: SnapshotTable | OriginTable) -> None:
+        """Load a table into the inactive slot; opens the devices named in it."""
+        with failing(f"load a table into dm device {uuid}"):
             self._dm.load(uuid, table)
 
     def dm_resume(self, uuid: str) -> bool:

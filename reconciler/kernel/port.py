@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import attrs
 
+from reconciler.kernel.storejob import Compaction, StoreJob
 from statemachine.units import DEFAULT_CHUNK
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
         LinkObservation,
         Loop,
         NodeObservation,
+        OriginTable,
         SnapshotTable,
     )
     from statemachine.units import Bytes
@@ -248,6 +250,18 @@ class Kernel(Protocol):
 
     # --- loop devices ------------------------------------------------------------------------
 
+    def compact_store(self, job: StoreJob) -> Compaction:
+        """Write what of a store differs from the base into a new file, checked and durable.
+
+        IdentityMismatch if another file than expected is in its place; StoreError if it is no
+        sound store.
+        """
+
+    def swap_file(
+        self, source: Path, expected: FileIdentity, target: Path, replaces: FileIdentity
+    ) -> bool:
+        """Give a file the name of another one, which goes; durable. Refuses by identity."""
+
     def loop_attach(
         self,
         path: Path,
@@ -296,8 +310,8 @@ class Kernel(Protocol):
     def dm_create(self, name: str, uuid: str) -> DeviceNumber:
         """Make a dm device without a table; EBUSY (transient) if the name or UUID exists."""
 
-    def dm_load(self, uuid: str, table: SnapshotTable) -> None:
-        """Load a table into the inactive slot; opens the two devices named in it."""
+    def dm_load(self, uuid: str, table: SnapshotTable | OriginTable) -> None:
+        """Load a table into the inactive slot; opens the devices named in it."""
 
     def dm_resume(self, uuid: str) -> bool:
         """Make the loaded table live, or resume a suspended device. False if it was so."""

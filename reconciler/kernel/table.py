@@ -21,7 +21,12 @@ TARGET: Final = "snapshot"
 """The name of the target type in a dm table."""
 
 _STORES: Final = frozenset({"P", "PO", "N"})
-_TABLE = re.compile(r"([0-9]{1,4}:[0-9]{1,7}) ([0-9]{1,4}:[0-9]{1,7}) (P|PO|N) ([0-9]{1,10})")
+_DISCARDS: Final = " 1 discard_zeroes_cow"
+"""The one optional feature that byre asks for, if a spec does (target 1.16, Linux 5.3)."""
+_TABLE = re.compile(
+    r"([0-9]{1,4}:[0-9]{1,7}) ([0-9]{1,4}:[0-9]{1,7}) (P|PO|N) ([0-9]{1,10})"
+    rf"({_DISCARDS})?"
+)
 _USAGE = re.compile(r"([0-9]{1,20})/([0-9]{1,20}) ([0-9]{1,20})")
 _WORDS: Final = {
     "Invalid": SnapshotHealth.INVALID,
@@ -48,7 +53,8 @@ def format_table(table: SnapshotTable) -> str:
     if chunk <= 0 or chunk & (chunk - 1):
         msg = f"chunk of {chunk} sectors: the kernel wants a power of two"
         raise TableError(msg)
-    return f"{table.origin} {table.cow} {table.persistent} {chunk}"
+    features = _DISCARDS if table.discards else ""
+    return f"{table.origin} {table.cow} {table.persistent} {chunk}{features}"
 
 
 def parse_table(length: Sectors, text: str) -> SnapshotTable:
@@ -56,8 +62,8 @@ def parse_table(length: Sectors, text: str) -> SnapshotTable:
 
     Args:
         length: the target's length, which is the whole device's.
-        text: "7:0 7:1 P 8". Optional features ("1 discard_zeroes_cow", 4.20) are an error:
-            byre never asks for one.
+        text: "7:0 7:1 P 8", or that and "1 discard_zeroes_cow". Any other optional feature is an
+            error: byre never asks for one.
 
     Raises:
         TableError: the text is something else.
@@ -66,13 +72,14 @@ def parse_table(length: Sectors, text: str) -> SnapshotTable:
     if match is None:
         msg = f"{text!r} is not the table of a plain snapshot (ORIGIN COW P|PO|N CHUNK)"
         raise TableError(msg)
-    origin, cow, store, chunk = match.groups()
+    origin, cow, store, chunk, discards = match.groups()
     return SnapshotTable(
         length=length,
         origin=DeviceNumber.parse(origin),
         cow=DeviceNumber.parse(cow),
         persistent=store,
         chunk=Sectors(int(chunk)),
+        discards=discards is not None,
     )
 
 

@@ -90,7 +90,8 @@ class RealWorld:
         """Remove all that this world made, and nothing else."""
         for handle in self._handles:
             handle.close()
-        for line in self.kernel.dm_names():
+        # An origin goes after what is on it.
+        for line in sorted(self.kernel.dm_names(), key=lambda line: ":" in line.name):
             if line.name.startswith(self.prefix):
                 self._remove_dm(line.name, line.uuid)
         for loop in filter(self._is_ours, self.kernel.loops()):

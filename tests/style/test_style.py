@@ -139,6 +139,7 @@ PROGRAMS: Final[dict[str, str]] = {
     "reconciler/demotools.py": "makes an ext4, mounts it and writes to it, as a user would",
     "reconciler/cli/demonstrating.py": "starts the programs of the demo",
     "reconciler/filenames.py": "asks debugfs for names: only e2fsprogs can read every ext4",
+    "reconciler/resizing.py": "has e2fsprogs make an ext4 larger, which nobody should do anew",
 }
 SQLITE: Final[dict[str, str]] = {
     "reconciler/bench/appends.py": "times SQLite alone, beside the log",

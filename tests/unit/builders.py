@@ -19,7 +19,7 @@ from statemachine.errors import ActionError
 from statemachine.eventlog import EventLog
 from statemachine.events import Event
 from statemachine.machine import LIVE, Desired, State, Trigger
-from statemachine.names import LOG_NAME, DmUuid, base_marker, cow_marker
+from statemachine.names import LOG_NAME, DmUuid, base_marker, cow_marker, origin_uuid
 from statemachine.observed import LinkKind
 from statemachine.projection import Record
 from statemachine.spec import DriverChoice
@@ -200,6 +200,11 @@ def _dm_leaks(stage: Stage, records: list[Record]) -> Iterator[str]:
         str(DmUuid(record.id, record.generation))
         for record in records
         if record.state in LIVE and record.driver == DriverChoice.DM_SNAPSHOT
+    }
+    wanted |= {
+        origin_uuid(record.id, record.generation)
+        for record in records
+        if str(DmUuid(record.id, record.generation)) in wanted and record.size > record.base.size
     }
     found = {line.uuid for line in stage.kernel.dm_names() if line.uuid.startswith("BYRE-")}
     if wanted != found:

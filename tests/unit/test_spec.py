@@ -63,7 +63,7 @@ def test_nothing_is_no_fault(document: object) -> None:
 @pytest.mark.parametrize(
     ("change", "field"),
     [
-        ({"size": "10G"}, "size"),
+        ({"sise": "10G"}, "sise"),
         ({"Name": "x"}, "Name"),
         ({"prison": {"root": "/srv"}}, "prison"),
         ({1: 2}, "1"),

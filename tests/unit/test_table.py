@@ -26,11 +26,20 @@ chunks = st.integers(0, 20).map(lambda power: Sectors(2**power))
     length=sectors,
     chunk=chunks,
     store=st.sampled_from(["P", "PO", "N"]),
+    discards=st.booleans(),
 )
 def test_a_table_survives_the_round_trip(
-    origin: DeviceNumber, cow: DeviceNumber, length: Sectors, chunk: Sectors, store: str
+    origin: DeviceNumber,
+    cow: DeviceNumber,
+    length: Sectors,
+    chunk: Sectors,
+    store: str,
+    *,
+    discards: bool,
 ) -> None:
-    table = SnapshotTable(length=length, origin=origin, cow=cow, chunk=chunk, persistent=store)
+    table = SnapshotTable(
+        length=length, origin=origin, cow=cow, chunk=chunk, persistent=store, discards=discards
+    )
     assert parse_table(length, format_table(table)) == table
 
 
@@ -105,7 +114,7 @@ def test_a_malformed_status_is_refused(line: str) -> None:
         "",
         "7:0 7:1 P",
         "7:0 7:1 X 8",
-        "7:0 7:1 P 8 1 discard_zeroes_cow",
+        "7:0 7:1 P 8 1 discard_passdown_origin",
         "/dev/loop0 7:1 P 8",
         "7:0 7:1 P -8",
         "7: 7:1 P 8",

@@ -193,7 +193,7 @@ class Host:
 
     def open_count(self, device: MappedDevice) -> int:
         """How many have a dm device open, udev included."""
-        return len(device.handles) + self.udev_has_open(device)
+        return len(device.handles) + sum(device.claims.values()) + self.udev_has_open(device)
 
     def remove_dm(self, device: MappedDevice) -> None:
         """Remove a dm device; EBUSY while anybody has it open."""

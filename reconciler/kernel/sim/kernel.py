@@ -18,6 +18,7 @@ from pathlib import Path
 from reconciler.clock import Clock, FakeClock
 from reconciler.kernel.port import Capabilities, CowHeader, DmName, FreeSpace, Kernel
 from reconciler.kernel.sim import filecalls
+from reconciler.kernel.sim.compaction import StoreSide
 from reconciler.kernel.sim.copies import CopySide
 from reconciler.kernel.sim.faults import Call, Faults
 from reconciler.kernel.sim.files import os_error
@@ -36,12 +37,13 @@ from statemachine.observed import (
     Holder,
     LinkObservation,
     Loop,
+    OriginTable,
     SnapshotTable,
 )
 from statemachine.units import DEFAULT_CHUNK, Bytes
 
 
-class SimKernel(UserSide, JailSide, TakingSide, CopySide, Kernel):
+class SimKernel(UserSide, JailSide, TakingSide, CopySide, StoreSide, Kernel):
     """The port in memory; see `port` for each method's contract.
 
     Args:
@@ -287,8 +289,8 @@ class SimKernel(UserSide, JailSide, TakingSide, CopySide, Kernel):
         return self.host.mapper.create(name, uuid).number
 
     @change
-    def dm_load(self, uuid: str, table: SnapshotTable) -> None:
-        """Load a table into the inactive slot; opens the two devices named in it."""
+    def dm_load(self, uuid: str, table: SnapshotTable | OriginTable) -> None:
+        """Load a table into the inactive slot; opens the devices named in it."""
         self.host.need_dm()
         self.host.mapper.load(self.host.mapper.by_uuid(uuid), table)
 

@@ -13,11 +13,13 @@ from typing import Final, Protocol
 
 from reconciler.kernel.sim.files import os_error
 from reconciler.kernel.sim.loops import Loops
+from reconciler.kernel.sim.origin import Origin
 from reconciler.kernel.sim.snapshot import Snapshot, Zero
-from statemachine.observed import DeviceNumber, DmDevice, Holder, SnapshotTable
+from statemachine.observed import DeviceNumber, DmDevice, Holder, OriginTable, SnapshotTable
 
 DM_MAJOR: Final = 253  # dynamic; 254 in some guests
 _NAME_BYTES_MAX: Final = 127
+AnyTarget = Snapshot | Origin | Zero
 
 
 class Listener(Protocol):
@@ -36,15 +38,17 @@ class Listener(Protocol):
 class MappedDevice:
     """One dm device."""
 
-    __slots__ = ("event_nr", "handles", "inactive", "live", "minor", "name", "node_made",
+    __slots__ = ("claims", "event_nr", "handles", "inactive", "live", "minor", "name", "node_made",
                  "suspended", "udev_until_call", "udev_until_s", "uuid")  # fmt: skip
 
     def __init__(self, name: str, uuid: str, minor: int) -> None:
         self.name = name
         self.uuid = uuid
         self.minor = minor
-        self.live: Snapshot | Zero | None = None
-        self.inactive: Snapshot | Zero | None = None
+        self.live: AnyTarget | None = None
+        self.inactive: AnyTarget | None = None
+        self.claims: dict[int, int] = {}
+        """Tables of other dm devices that opened it, by minor."""
         self.suspended = False
         self.event_nr = 0
         self.handles: list[Holder] = []
@@ -77,7 +81,13 @@ class MappedDevice:
             table=target.table_now() if target else None,
             status=target.status() if target else None,
             event_nr=self.event_nr,
+            origin=self.live.table if isinstance(self.live, Origin) else None,
         )
+
+    @property
+    def sectors(self) -> int:
+        """How long it is."""
+        return self.live.length.count if self.live is not None else 0
 
     @property
     def is_snapshot(self) -> bool:
@@ -99,7 +109,7 @@ class MappedDevice:
         if not self._target().write(offset, data):
             raise os_error(errno.EIO, self.sysname)
 
-    def _target(self) -> Snapshot | Zero:
+    def _target(self) -> AnyTarget:
         if self.suspended:
             raise os_error(errno.EAGAIN, f"{self.sysname} is suspended: a real caller would hang")
         if self.live is None:
@@ -154,14 +164,18 @@ class Mapper:
             self._by_uuid[uuid] = device
         return device
 
-    def load(self, device: MappedDevice, table: SnapshotTable) -> None:
+    def load(self, device: MappedDevice, table: SnapshotTable | OriginTable) -> None:
         """Load a table into the inactive slot, replacing what is there.
 
         Raises:
             OSError: see `Snapshot` and `Store.open`; EINVAL also if the same two devices are in a
                 table that was loaded and is not live.
         """
-        target = Snapshot(table, device.minor, self._loops)
+        if isinstance(table, OriginTable):
+            self.put_inactive(device, Origin(table, device.minor, self._loops))
+            return
+        below = self._by_minor.get(table.origin.minor) if table.origin.major == DM_MAJOR else None
+        target = Snapshot(table, device.minor, self._loops, below)
         try:
             if self._source_of(target) is None:
                 target.open_store()
@@ -172,7 +186,7 @@ class Mapper:
         self._sharing.setdefault(target.cow.number, []).append((device, target))
         self.put_inactive(device, target)
 
-    def put_inactive(self, device: MappedDevice, target: Snapshot | Zero) -> None:
+    def put_inactive(self, device: MappedDevice, target: AnyTarget) -> None:
         """Put a target into the inactive slot; the first one gives the device its node."""
         self._drop(device.inactive)
         device.inactive = target
@@ -259,9 +273,9 @@ class Mapper:
             raise os_error(errno.EINVAL, "snapshot cow pairing for exception table handover failed")
         return sharing[0] if sharing else None
 
-    def _activate(self, target: Snapshot | Zero) -> None:
+    def _activate(self, target: AnyTarget) -> None:
         """Let a table serve IO; it takes over the exceptions of the one before it, if need be."""
-        if isinstance(target, Zero):
+        if not isinstance(target, Snapshot):
             return
         if target.store is None and not target.active:
             source = self._source_of(target)
@@ -273,7 +287,7 @@ class Mapper:
                 target.take_over(source[1])
         target.active = True
 
-    def _drop(self, target: Snapshot | Zero | None) -> None:
+    def _drop(self, target: AnyTarget | None) -> None:
         if isinstance(target, Snapshot):
             sharing = self._sharing[target.cow.number]
             sharing[:] = [each for each in sharing if each[1] is not target]

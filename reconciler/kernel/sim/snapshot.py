@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, Protocol
 
 from reconciler.kernel.sim.files import os_error
 from reconciler.kernel.sim.loops import LOOP_MAJOR, LoopDevice, Loops
@@ -46,29 +46,54 @@ class Zero:
         """Do nothing."""
 
 
+class Below(Protocol):
+    """What a snapshot is over: a loop device, or a dm device that makes one longer."""
+
+    claims: dict[int, int]
+
+    @property
+    def sectors(self) -> int:
+        """How long it is."""
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return a part of it."""
+
+
 class Snapshot:
     """One loaded snapshot table. `store` is None until another one is handed over to it."""
 
     __slots__ = ("_loops", "_minor", "active", "cow", "length", "origin", "store", "table")
 
-    def __init__(self, table: SnapshotTable, minor: int, loops: Loops) -> None:
-        """Open the two devices; raises ENXIO if one is no loop device, EINVAL if both are one."""
-        _check(table)
+    def __init__(
+        self, table: SnapshotTable, minor: int, loops: Loops, origin: Below | None = None
+    ) -> None:
+        """Open the two devices; raises ENXIO if one is no loop device, EINVAL if both are one.
+
+        Args:
+            table: what to load.
+            minor: of the device that it is for.
+            loops: where the loop devices are.
+            origin: the dm device that the table names as its origin; None for a loop.
+        """
+        _check(table, is_mapped=origin is not None)
         self.table = table
         self.length = table.length
-        self.origin = loops.made(table.origin.minor)
+        self.origin: Below = origin or loops.made(table.origin.minor)
         self.cow = loops.made(table.cow.minor)
         self.store: Store | None = None
         self.active = False
         self._minor = minor
         self._loops = loops
-        loops.claim(self.origin, minor)
+        self.origin.claims[minor] = self.origin.claims.get(minor, 0) + 1
         loops.claim(self.cow, minor)
 
     def close(self) -> None:
         """Close the two devices; autoclear may take them."""
         self._loops.unclaim(self.cow, self._minor)
-        self._loops.unclaim(self.origin, self._minor)
+        if isinstance(self.origin, LoopDevice):
+            self._loops.unclaim(self.origin, self._minor)
+        else:
+            self.origin.claims[self._minor] -= 1
 
     def open_store(self) -> None:
         """Read the exceptions from the CoW device, or begin a store on an empty one."""
@@ -109,6 +134,7 @@ class Snapshot:
             cow=self.table.cow,
             persistent=self.table.persistent,
             chunk=Sectors(chunk),
+            discards=self.table.discards,
         )
 
     def read(self, offset: int, length: int) -> bytes:
@@ -117,7 +143,7 @@ class Snapshot:
         parts = []
         for chunk, start, end in _chunks_of(offset, length, store.chunk_bytes):
             new = store.exceptions.get(chunk)
-            device: LoopDevice = self.origin if new is None else self.cow
+            device: Below = self.origin if new is None else self.cow
             at = (chunk if new is None else new) * store.chunk_bytes
             parts.append(device.read(at + start, end - start))
         return b"".join(parts)
@@ -167,13 +193,13 @@ class Snapshot:
         return self.store
 
 
-def _check(table: SnapshotTable) -> None:
+def _check(table: SnapshotTable, *, is_mapped: bool) -> None:
     chunk = table.chunk.count
     if table.persistent not in _STORES or chunk == 0 or chunk & (chunk - 1):
         raise os_error(errno.EINVAL, "table")
     if table.length.count == 0 or table.origin == table.cow:
         raise os_error(errno.EINVAL, "table")
-    for device in (table.origin, table.cow):
+    for device in (table.cow,) if is_mapped else (table.origin, table.cow):
         if not _is_loop(device):
             raise os_error(errno.ENXIO, device)
 
