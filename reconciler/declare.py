@@ -326,6 +326,7 @@ class Declarer:
         why: str,
         moves: Moves = (),
         without_rewind: bool = False,
+        sparsify: bool = False,
     ) -> NewEvent:
         """Return a later declaration of a disk."""
         payload = DiskDeclared(
@@ -335,6 +336,7 @@ class Declarer:
             on_behalf_of=self._claim,
             without_rewind=without_rewind,
         )
+        payload = attrs.evolve(payload, sparsify=sparsify)
         payload = linkmoves.told(payload, moves, record.name)
         return self._new(record.name, payload, record, record.generation)
 

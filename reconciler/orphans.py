@@ -118,8 +118,7 @@ def _removed(log: EventLog, sight: Sight, in_use: Iterable[Record]) -> list[Reco
 
 def look(kernel: Kernel, root: Root, records: Iterable[Record]) -> Sight:
     """Look at everything that could be an orphan; changes nothing."""
-    disks = [record for record in records if not _is_over(record)]
-    needed = {uuid for record in disks for uuid in longer.devices_of(record)}
+    needed = {uuid for r in records if not _is_over(r) for uuid in longer.devices_of(r)}
     everyone = _dm_names(kernel)
     names = tuple(line for line in everyone if longer.owner_of(line.uuid))
     devices = {line.name: kernel.dm(line.name) for line in names if line.uuid not in needed}
@@ -203,8 +202,8 @@ class _Judge:
 
     def devices(self) -> Iterable[Orphan]:
         """Device-mapper devices of no disk, of an earlier generation, or under another name."""
-        disks = (r for r in self._records if not _is_over(r))
-        names = {each for record in disks for each in longer.devices_of(record).items()}
+        used = (longer.devices_of(r) for r in self._records if not _is_over(r))
+        names = {each for devices in used for each in devices.items()}
         for line in self._sight.names:
             owner = longer.owner_of(line.uuid)
             device = self._sight.devices.get(line.name)

@@ -78,7 +78,6 @@ def sparsify(declarer: Declarer, names: Sequence[str]) -> list[Declared]:
         sizes.refuse_to_sparsify(record)
         if record.sparsify_due:
             return name, None
-        event = declarer.again(record, record.wanted, why="sparsify")
-        return name, attrs.evolve(event, data={**event.data, "sparsify": True})
+        return name, declarer.again(record, record.wanted, why="sparsify", sparsify=True)
 
     return declarer.decided(lambda: [one(name) for name in dict.fromkeys(names)])
