@@ -206,6 +206,33 @@ def test_a_removed_disk_does_not_grow_and_its_next_life_may_be_smaller(stage: St
     stage.check()
 
 
+def test_a_throwaway_disk_keeps_its_size(stage: Stage) -> None:
+    """A new table would begin without the exceptions, which are in the kernel alone."""
+    stage.byre.ensure("sb-1", base=BASE, persistent=False, size=ODD)
+    stage.settle()
+    stage.kernel.write(DEVICE, PAST, DATA)
+    with pytest.raises(RefusedError, match="throwaway"):
+        stage.byre.grow("sb-1", size=Bytes(2 * ODD))
+    with pytest.raises(RefusedError, match="throwaway"):
+        stage.byre.ensure("sb-1", base=BASE, persistent=False, size=2 * ODD)
+    assert stage.kernel.read(DEVICE, PAST, len(DATA)) == DATA
+    stage.check()
+
+
+def test_a_fork_is_as_large_as_its_source(stage: Stage) -> None:
+    live(stage, ODD)
+    stage.kernel.write(DEVICE, PAST, DATA)
+    stage.kernel.flush(DEVICE)
+    stage.command(Trigger.PAUSE)
+    stage.byre.fork("sb-1", ["sb-2"])
+    stage.settle()
+    assert stage.record("sb-2").size == Bytes(ODD)
+    stage.byre.command(["sb-2"], Trigger.RESTORE)
+    stage.settle()
+    assert stage.kernel.read("/dev/mapper/byre-sb-2", PAST, len(DATA)) == DATA
+    stage.check()
+
+
 def test_the_bound_of_a_cow_grows_and_the_file_follows(stage: Stage) -> None:
     table = {"name": "sb-1", "base": str(BASE), "cow_size": MIB, "cow_max": MIB}
     [spec] = parse({"disk": [table]}, source="x", folder=Path("/"))
