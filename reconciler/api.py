@@ -17,6 +17,7 @@ import contextlib
 import os
 import random
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -40,11 +41,12 @@ from statemachine import history
 from statemachine.errors import NoSuchDisk
 from statemachine.eventlog import EventLog
 from statemachine.events import Event
+from statemachine.lifetime import OnExpiry
 from statemachine.machine import Desired, Trigger
 from statemachine.projection import Record
 from statemachine.reserve import RESERVE_BYTES
 from statemachine.spec import BUSY_TIMEOUT_S, DriverChoice, OnBusy
-from statemachine.specreader import parse
+from statemachine.specreader import parse, parse_lifetime
 from statemachine.units import Bytes
 
 if TYPE_CHECKING:
@@ -129,6 +131,10 @@ class Byre:
         direct_io: bool = False,
         on_busy: OnBusy = OnBusy.WAIT,
         busy_timeout_s: float = BUSY_TIMEOUT_S,
+        expires_at: str | datetime | None = None,
+        ttl: float | str | None = None,
+        on_expiry: OnExpiry | None = None,
+        idle_pause: float | str | None = None,
         reason: str = "",
         on_behalf_of: str = "",
     ) -> Declared:
@@ -136,16 +142,13 @@ class Byre:
         table: dict[str, object] = {"name": name, "base": str(base), "state": str(state)}
         table |= {"driver": str(driver), "on_busy": str(on_busy), "busy_timeout_s": busy_timeout_s}
         table |= {"persistent": persistent, "direct_io": direct_io}
-        given: dict[str, object] = {
-            "link": link and str(link),
-            "cow_size": cow_size,
-            "cow_max": cow_max,
-        }
-        given |= {"chunk_size": chunk_size, "jail": jail, "size": size}
-        table |= {field: value for field, value in given.items() if value is not None}
-        [spec] = parse({"disk": [table]}, source="the call", folder=Path.cwd())
-        declared = self.apply([Sourced("the call", spec)], reason=reason, on_behalf_of=on_behalf_of)
-        return declared[0]
+        given: dict[str, object] = {"link": link and str(link), "size": size, "jail": jail}
+        given |= {"cow_size": cow_size, "cow_max": cow_max, "chunk_size": chunk_size}
+        given |= {"expires_at": expires_at, "ttl": ttl, "idle_pause": idle_pause}
+        given |= {"on_expiry": on_expiry and str(on_expiry)}
+        [spec] = parse({"disk": [table | _given(given)]}, source="the call", folder=Path.cwd())
+        wanted = [Sourced("the call", spec)]
+        return self.apply(wanted, reason=reason, on_behalf_of=on_behalf_of, anew=True)[0]
 
     def apply(
         self,
@@ -154,9 +157,10 @@ class Byre:
         prune: bool = False,
         reason: str = "",
         on_behalf_of: str = "",
+        anew: bool = False,
     ) -> list[Declared]:
-        """Declare a checked set of specs, all or none; see `Declarer.apply`."""
-        return self._declarer(reason, on_behalf_of).apply(wanted, prune=prune)
+        """Declare a checked set of specs, all or none; see `Declarer`."""
+        return self._declarer(reason, on_behalf_of, anew=anew).apply(wanted, prune=prune)
 
     def command(
         self, names: Sequence[str], trigger: Trigger, *, reason: str = "", on_behalf_of: str = ""
@@ -253,7 +257,21 @@ class Byre:
 
         return Keeper(self.log, self.root, self.sources(), reason=reason, on_behalf_of=on_behalf_of)
 
-    def _declarer(self, reason: str, on_behalf_of: str) -> Declarer:
+    def extend(
+        self,
+        names: Sequence[str],
+        *,
+        ttl: float | str | None = None,
+        expires_at: str | datetime | None = None,
+        reason: str = "",
+        on_behalf_of: str = "",
+    ) -> list[Declared]:
+        """Give disks another end, or with neither of the two none; see `Declarer.extend`."""
+        table = {"ttl": ttl, "expires_at": expires_at}
+        until = parse_lifetime(_given(table), source="the call")
+        return self._declarer(reason, on_behalf_of).extend(names, until)
+
+    def _declarer(self, reason: str, on_behalf_of: str, *, anew: bool = False) -> Declarer:
         return Declarer(
             self.log,
             self.kernel,
@@ -262,6 +280,7 @@ class Byre:
             link_roots=self.settings.link_roots,
             reason=reason,
             on_behalf_of=on_behalf_of,
+            anew=anew,
         )
 
     # --- asking ------------------------------------------------------------------------------
@@ -374,3 +393,8 @@ class Byre:
             return Waiting(self, names, timeout_s).work(reconciler)
         finally:
             self.lock.release()
+
+
+def _given(table: Mapping[str, object]) -> dict[str, object]:
+    """Return what was said of a table; None is what was not."""
+    return {field: value for field, value in table.items() if value is not None}

@@ -23,7 +23,7 @@ from typing import Final
 
 import structlog
 
-from reconciler import hostnotes, orphans, specs, survey
+from reconciler import hostnotes, lapse, orphans, specs, survey
 from reconciler.api import Byre
 from reconciler.guard import Guard
 from reconciler.index import Index
@@ -258,8 +258,8 @@ class Daemon:
             return None
 
     def _is_quiet(self, record: Record, seen: survey.Survey | None) -> bool:
-        if seen is None:
-            return False
+        if seen is None or lapse.is_expired(record, self._byre.clock.now_ns()):
+            return False  # the clock may have been set since its time was put into the queue
         try:
             return survey.is_quiet(record, seen, self._byre.kernel)
         except ByreError:

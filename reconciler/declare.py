@@ -14,7 +14,7 @@ from typing import Final
 
 import attrs
 
-from reconciler import busy, grounds, linkmoves, linkroots, sizes, specs
+from reconciler import busy, grounds, lapse, linkmoves, sizes, specs
 from reconciler.kernel.port import Kernel
 from reconciler.linkmoves import Takeover
 from reconciler.requester import checked_claim
@@ -29,11 +29,11 @@ from statemachine.errors import (
 )
 from statemachine.eventlog import EventLog
 from statemachine.events import CORRELATION_BYTES, NewEvent
+from statemachine.lifetime import Lifetime, moment_text
 from statemachine.machine import MEETS, Desired, State, Trigger, is_met, path, sources
-from statemachine.payloads import DiskDeclared, DiskRecovered, Requester
+from statemachine.payloads import EXTENDED, DiskDeclared, DiskRecovered, Requester
 from statemachine.projection import Record
 from statemachine.spec import DiskSpec
-from statemachine.specfault import SpecFault
 
 CONFLICTS_MAX: Final = 20
 """How often a declaration is decided again because somebody else appended meanwhile."""
@@ -45,8 +45,7 @@ WANTS: Final[dict[Trigger, Desired]] = {
 }
 """What the commands of these names declare."""
 Moves = Sequence[Takeover]
-_CALLED: Final = {"link": "link", "jail": "node"}
-"""What is at each of a spec's places."""
+_USED: Final = (Desired.LIVE, Desired.ATTACHED)
 
 
 @attrs.frozen(kw_only=True)
@@ -55,6 +54,8 @@ class Declared:
 
     name: str
     changed: bool
+    note: str = ""
+    """Why nothing was, where one would expect it; for people."""
 
 
 class Declarer:
@@ -68,6 +69,8 @@ class Declarer:
         link_roots: where links may be; none for anywhere.
         reason: why, in the words of whoever asks; recorded.
         on_behalf_of: for whom, as the caller says; recorded as a claim.
+        anew: whether a spec is a new wish even if the same one has lapsed (`create`); else it
+            stands as it stood (`apply`, a spec folder), and what has lapsed stays so.
 
     Raises:
         UsageError: the claim is too long, or has a control character.
@@ -83,7 +86,10 @@ class Declarer:
         link_roots: Sequence[Path] = (),
         reason: str = "",
         on_behalf_of: str = "",
+        anew: bool = False,
     ) -> None:
+        self._anew = anew
+        self._notes: dict[str, str] = {}
         self._log = log
         self._kernel = kernel
         self._by = by
@@ -142,14 +148,21 @@ class Declarer:
                 if attempt == CONFLICTS_MAX - 1:
                     raise
                 continue
-            return [Declared(name=name, changed=event is not None) for name, event in answers]
+            return [
+                Declared(name=name, changed=event is not None, note=self._notes.get(name, ""))
+                for name, event in answers
+            ]
         raise AssertionError("the loop returns or raises")
 
     # --- specs -------------------------------------------------------------------------------
 
     def _plan(self, wanted: Sequence[Sourced], *, prune: bool) -> list[tuple[str, NewEvent | None]]:
         answers: list[tuple[str, NewEvent | None]] = []
-        faults = [fault for each in wanted for fault in self._place_faults(each)]
+        faults = [
+            fault
+            for each in wanted
+            for fault in grounds.place_faults(self._kernel, each, self._link_roots)
+        ]
         moves = self._moves(wanted, prune=prune)
         for each in wanted:
             try:
@@ -158,7 +171,7 @@ class Declarer:
                 faults += error.faults
         if faults:
             raise SpecError(faults)
-        self._refuse_taken_places(wanted, prune=prune)
+        grounds.refuse_taken_places(self._log, wanted, prune=prune)
         if prune:
             answers += self._pruned({each.spec.name for each in wanted}, moves)
         return answers
@@ -183,38 +196,10 @@ class Declarer:
             specs_of_set, self._log.in_use_at(asked.values()), before, prune=prune
         )
 
-    def _place_faults(self, each: Sourced) -> list[str]:
-        """Name a link, or a node in a jail, that is not below one of the allowed folders."""
-        faults = (
-            SpecFault(
-                source=each.source,
-                disk=f"disk {each.spec.name!r}",
-                field=field,
-                found=str(place),
-                allowed=linkroots.allowed(self._link_roots),
-            )
-            for field, place in each.spec.places
-            if linkroots.is_outside(self._kernel, place, self._link_roots)
-        )
-        return [str(fault) for fault in faults]
-
-    def _refuse_taken_places(self, wanted: Sequence[Sourced], *, prune: bool) -> None:
-        """Refuse a link or node that a disk outside of this set has, or is about to have."""
-        claiming = [each.spec for each in wanted if linkmoves.claims(each.spec)]
-        places = {place: spec.name for spec in claiming for _, place in spec.places}
-        names = {each.spec.name for each in wanted}
-        for record in self._log.in_use_at(places) if places else []:
-            if prune or record.name in names or record.desired is not Desired.LIVE:
-                continue
-            for field, place in record.wanted.places:
-                if place not in places:
-                    continue
-                msg = f"{places[place]}: {_CALLED[field]} {place} belongs to disk {record.name!r}"
-                hint = f"pause or remove that disk first, or choose another {_CALLED[field]}"
-                raise RefusedError(msg, hint=hint)
-
     def _declaration(self, each: Sourced, moves: Moves) -> NewEvent | None:
         spec, record = each.spec, self._log.record(each.spec.name)
+        if self._is_over(each, record):
+            return None
         is_named = any(spec.name in (move.winner, move.loser.name) for move in moves)
         if record is None or record.state is State.REMOVED:
             if spec.state is Desired.REMOVED:
@@ -238,6 +223,20 @@ class Declarer:
             way_in = next(iter(sources(Trigger.ATTACH)))
             raise IllegalTransition(spec.name, state, f"make {spec.state}", [way_in])
         return self.again(record, spec, why="declared", moves=moves)
+
+    def _is_over(self, each: Sourced, record: Record | None) -> bool:
+        """Tell whether a wish has ended, and is not one anew; notes why.
+
+        Raises:
+            SpecError: it is wanted anew, for a time that is over.
+        """
+        ended = lapse.ended(each.spec, record, self._log.now_ns())
+        if not ended or not self._anew:
+            self._notes[each.spec.name] = ended
+            return bool(ended)
+        if lapse.ends_before(each.spec, self._log.now_ns()):
+            raise specs.lifetime_fault(each, self._log.now_ns())
+        return False
 
     def _first(self, each: Sourced, record: Record | None, moves: Moves) -> NewEvent:
         base = specs.check_base(each.source, each.spec, self._kernel)
@@ -283,6 +282,9 @@ class Declarer:
             return self._retried(name) if busy.has_given_up(record.failure) else (name, None)
         if is_met(record.state, desired) and record.desired is desired:
             return name, None
+        if desired is Desired.LIVE and lapse.ends_before(record.wanted, self._log.now_ns()):
+            msg = f"{name}: its time was over at {moment_text(record.expires_at or 0)}"
+            raise RefusedError(msg, hint=f"`byre extend {name}` gives it more")
         going_to = MEETS[record.desired]
         allowed = set(sources(trigger))
         legal = record.state in allowed or bool(going_to & allowed)
@@ -309,6 +311,28 @@ class Declarer:
         payload = DiskRecovered(was=was, by=self._by, on_behalf_of=self._claim)
         return name, self._new(name, payload, record, record.generation)
 
+    def extend(self, names: Sequence[str], until: Lifetime) -> list[Declared]:
+        """Give disks another end, or none: `expires_at`, or `ttl_s` from now on.
+
+        Raises:
+            NoSuchDisk: one of the names was never declared.
+            RefusedError: one of them is removed, or is to be.
+        """
+        return self.decided(
+            lambda: [(name, self._extended(name, until)) for name in dict.fromkeys(names)]
+        )
+
+    def _extended(self, name: str, until: Lifetime) -> NewEvent | None:
+        record = self.known(name)
+        if record.desired is Desired.REMOVED:
+            msg = f"{name}: it is {record.state}, and not wanted any more"
+            raise RefusedError(msg, hint="declare it again")
+        before = record.wanted
+        lifetime = attrs.evolve(before.lifetime, expires_at=until.expires_at, ttl_s=until.ttl_s)
+        if lifetime == before.lifetime and until.ttl_s is None:
+            return None
+        return self.again(record, attrs.evolve(before, lifetime=lifetime), why=EXTENDED)
+
     def known(self, name: str) -> Record:
         """Return a disk's record; raises NoSuchDisk."""
         record = self._log.record(name)
@@ -329,8 +353,11 @@ class Declarer:
         sparsify: bool = False,
     ) -> NewEvent:
         """Return a later declaration of a disk."""
+        is_over = lapse.is_over(record, self._log.now_ns())
+        is_renewed = why == EXTENDED or (is_over and spec.state in _USED)
+        anew = ("ttl",) if is_renewed else ()
         payload = DiskDeclared(
-            **payloads.again(record.spec, spec.to_data()),
+            **payloads.again(record.spec, spec.to_data(), anew=anew),
             by=self._by,
             why=why,
             on_behalf_of=self._claim,

@@ -1,15 +1,58 @@
-"""What of a disk may not change under its data: its base, its driver, how its file is written.
+"""What a disk stands on: where its links may be, and what may not change under its data.
 
 Asks the kernel which file a base is, and changes nothing. May be imported by declare.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from reconciler import linkmoves, linkroots
 from reconciler.kernel.port import Kernel
+from reconciler.specs import Sourced
 from statemachine.errors import RefusedError
-from statemachine.machine import State
+from statemachine.eventlog import EventLog
+from statemachine.machine import Desired, State
 from statemachine.projection import Record
 from statemachine.spec import DiskSpec, DriverChoice
+from statemachine.specfault import SpecFault
+
+_CALLED: Final = {"link": "link", "jail": "node"}
+"""What is at each of a spec's places."""
+
+
+def place_faults(kernel: Kernel, each: Sourced, link_roots: Sequence[Path]) -> list[str]:
+    """Name a link, or a node in a jail, that is not below one of the allowed folders."""
+    faults = (
+        SpecFault(
+            source=each.source,
+            disk=f"disk {each.spec.name!r}",
+            field=field,
+            found=str(place),
+            allowed=linkroots.allowed(link_roots),
+        )
+        for field, place in each.spec.places
+        if linkroots.is_outside(kernel, place, link_roots)
+    )
+    return [str(fault) for fault in faults]
+
+
+def refuse_taken_places(log: EventLog, wanted: Sequence[Sourced], *, prune: bool) -> None:
+    """Refuse a link or node that a disk outside of this set has, or is about to have."""
+    claiming = [each.spec for each in wanted if linkmoves.claims(each.spec)]
+    places = {place: spec.name for spec in claiming for _, place in spec.places}
+    names = {each.spec.name for each in wanted}
+    for record in log.in_use_at(places) if places else []:
+        if prune or record.name in names or record.desired is not Desired.LIVE:
+            continue
+        for field, place in record.wanted.places:
+            if place not in places:
+                continue
+            msg = f"{places[place]}: {_CALLED[field]} {place} belongs to disk {record.name!r}"
+            hint = f"pause or remove that disk first, or choose another {_CALLED[field]}"
+            raise RefusedError(msg, hint=hint)
 
 
 def refuse_change(kernel: Kernel, spec: DiskSpec, record: Record, *, boot_id: str) -> None:

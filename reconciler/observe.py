@@ -17,8 +17,9 @@ from reconciler.drivers.clone import Clone
 from reconciler.drivers.dm_snapshot import DmSnapshot
 from reconciler.drivers.port import Appraisal, Driver, Ground, Shape, View
 from reconciler.kernel.port import Capabilities, Kernel
+from statemachine.errors import ActionError
 from statemachine.machine import State
-from statemachine.observed import ObservedDisk
+from statemachine.observed import FileIdentity, ObservedDisk
 from statemachine.projection import Record
 from statemachine.spec import DriverChoice
 
@@ -80,6 +81,16 @@ def look(
         seen = choice.driver.appraise(record, observed, ground)
     view = View(record=record, observed=observed, seen=seen, driver=choice.driver, ground=ground)
     return view, choice
+
+
+def base_of(kernel: Kernel, record: Record) -> FileIdentity:
+    """Return the base as this boot's loops know it: the pin, or the file of after a reboot."""
+    if record.base_boot_id == kernel.boot_id():
+        return record.base
+    try:
+        return kernel.identify(record.wanted.base, follow=True) or record.base
+    except ActionError:  # one base that cannot be looked at must not stop all others
+        return record.base
 
 
 def _unseen(kernel: Kernel, record: Record) -> ObservedDisk:

@@ -19,11 +19,13 @@ import attrs
 from reconciler import (
     busy,
     hostnotes,
+    lapse,
     observe,
     obstacles,
     onward,
     plan,
     recording,
+    resting,
     retold,
     specs,
     stalenodes,
@@ -49,7 +51,7 @@ from statemachine.errors import (
 from statemachine.eventlog import EventLog
 from statemachine.foresight import foresee
 from statemachine.machine import GONE, LIVE, State, Trigger
-from statemachine.observed import FileIdentity, Loop
+from statemachine.observed import Loop
 from statemachine.projection import Record
 
 STEPS_MAX: Final = 16
@@ -70,6 +72,8 @@ class Settled:
     """Whether all that is desired was done, and `again_s` is for the look at it."""
     held: busy.Held | None = None
     """Whom it waits for, when it is in use: whose letting go is worth another look."""
+    lapses_s: float | None = None
+    """When it is to be looked at again though all is well: its time may be over by then."""
 
 
 class Reconciler:
@@ -125,19 +129,10 @@ class Reconciler:
         hostnotes.booted(self.log, self.kernel.boot_id())
         for record in self.log.in_use():
             if uses_base_loop(record):
-                self.bases.claim(record.name, self._base_of(record))
+                self.bases.claim(record.name, observe.base_of(self.kernel, record))
             self._folders.note(record.made_folders)
             stalenodes.drop(self.kernel, record, boot_id=self.log.boot_id)
         self.bases.sweep()
-
-    def _base_of(self, record: Record) -> FileIdentity:
-        """Return the base as this boot's loops know it: the pin, or the file of after a reboot."""
-        if record.base_boot_id == self.kernel.boot_id():
-            return record.base
-        try:
-            return self.kernel.identify(record.wanted.base, follow=True) or record.base
-        except ActionError:  # one base that cannot be looked at must not stop all others
-            return record.base
 
     # --- one disk ----------------------------------------------------------------------------
 
@@ -156,11 +151,15 @@ class Reconciler:
             if record is None:
                 return Settled(again_s=None, why="no such disk")
             try:
+                if lapse.is_expired(record, self._clock.now_ns()):
+                    self._append(record, lapse.declared(record, payloads.EXPIRED))
+                    continue
                 settled = self._step(record)
             except VersionConflict:
                 continue  # somebody declared meanwhile: look again
             if settled is not None:
-                return settled
+                left_s = lapse.left_s(record, self._clock.now_ns(), settled.lapses_s)
+                return attrs.evolve(settled, lapses_s=left_s)
         return Settled(again_s=self.settings.backoff_cap_s, why="it does not come to rest")
 
     def _step(self, record: Record) -> Settled | None:
@@ -168,7 +167,7 @@ class Reconciler:
         view, choice = self._look(record)
         step = plan.decide(view)
         if isinstance(step, plan.Rest):
-            return Settled(again_s=None, why=step.why)
+            return self._rest(view, step)
         if isinstance(step, plan.NoteFault):
             self._append(record, payloads.DiskFaulted(**attrs.asdict(step)))
             return Settled(again_s=None, why=step.message)
@@ -182,6 +181,13 @@ class Reconciler:
             self._note_drift(view, choice, step)
         else:
             self._protector.do(view, step)
+        return None
+
+    def _rest(self, view: View, step: plan.Rest) -> Settled | None:
+        lapsed, look_s = resting.look(self.kernel, view.record, view.observed, self._clock.now_ns())
+        if lapsed is None:
+            return Settled(again_s=None, why=step.why, lapses_s=look_s)
+        self._append(view.record, lapsed)
         return None
 
     def _look(self, record: Record) -> tuple[View, observe.Choice]:
@@ -202,9 +208,9 @@ class Reconciler:
         self._append(record, recording.drifted(view, choice, step))
         record = self.log.record(record.name) or record
         if step.trigger is Trigger.FIND and uses_base_loop(record):
-            self.bases.claim(record.name, self._base_of(record))
+            self.bases.claim(record.name, observe.base_of(self.kernel, record))
         elif step.trigger in GONE:
-            self.bases.release(record.name, self._base_of(record))
+            self.bases.release(record.name, observe.base_of(self.kernel, record))
         return record
 
     def _next_generation(self, record: Record) -> Settled | None:
@@ -212,15 +218,7 @@ class Reconciler:
             base = specs.check_base("the log", record.wanted, self.kernel)
         except SpecError as error:
             return Settled(again_s=self.settings.resync_s, why=error.message)
-        payload = payloads.DiskDeclared(
-            id=record.id,
-            spec=record.spec,
-            device_name=record.device_name,
-            base=base,
-            why="wanted again while it was being removed",
-        )
-        event = recording.event(record.name, payload, record)
-        self.log.append([attrs.evolve(event, generation=record.generation + 1)])
+        self.log.append([recording.next_generation(record, base)])
         return None
 
     # --- holding back ------------------------------------------------------------------------

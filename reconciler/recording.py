@@ -53,6 +53,18 @@ def event(disk: str, payload: object, record: Record | None = None) -> NewEvent:
     )
 
 
+def next_generation(record: Record, base: FileIdentity) -> NewEvent:
+    """Return what begins the next life of a name that is wanted again."""
+    payload = payloads.DiskDeclared(
+        id=record.id,
+        spec=record.spec,
+        device_name=record.device_name,
+        base=base,
+        why="wanted again while it was being removed",
+    )
+    return attrs.evolve(event(record.name, payload, record), generation=record.generation + 1)
+
+
 def _is_over(record: Record) -> bool:
     """Tell whether the last request is done: a drift from now on is a story of its own.
 

@@ -19,7 +19,7 @@ import attrs
 
 from reconciler.kernel import safepath
 from reconciler.kernel.port import Kernel
-from statemachine import specreader
+from statemachine import lifetime, specreader
 from statemachine.errors import ActionError, SpecError
 from statemachine.observed import FileIdentity
 from statemachine.spec import DiskSpec
@@ -122,6 +122,18 @@ def check_base(source: str, spec: DiskSpec, kernel: Kernel) -> FileIdentity:
     if not kernel.readable(spec.base):
         raise _base_fault(source, spec, "no privilege to read it", "a file that byre can read")
     return found
+
+
+def lifetime_fault(each: Sourced, now_ns: int) -> SpecError:
+    """Return why a time that is over is no end for a new disk."""
+    fault = SpecFault(
+        source=each.source,
+        disk=f"disk {each.spec.name!r}",
+        field="expires_at",
+        found=lifetime.moment_text(each.spec.lifetime.expires_at or 0),
+        allowed=f"a time that is yet to come; it is {lifetime.moment_text(now_ns)}",
+    )
+    return SpecError([str(fault)])
 
 
 def _identify(kernel: Kernel, base: Path) -> FileIdentity | str:

@@ -94,8 +94,9 @@ class Workers:
         except Exception as error:  # noqa: BLE001 - the barrier around one disk's pass
             self._log.exception("pass failed by a mistake in byre", disk=name)
             how = Settled(again_s=AFTER_ERROR_S, why=repr(error), was_seen=False)
-        if how.again_s is not None:
-            self._queue.add_after(name, how.again_s)
+        for delay_s in (how.again_s, how.lapses_s):
+            if delay_s is not None:
+                self._queue.add_after(name, delay_s)
         self._settled(name, how)
 
     def _stop_for(self, damage: LogDamaged) -> None:

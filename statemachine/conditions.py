@@ -22,6 +22,7 @@ class ConditionType(enum.StrEnum):
     RETRYING = "Retrying"
     BLOCKED = "Blocked"
     STALLED = "Stalled"
+    LAPSED = "Lapsed"
     FELL_BACK = "FellBack"
 
 
@@ -59,6 +60,10 @@ def conditions(record: Record) -> tuple[Condition, ...]:
         failure = record.failure
         kind = _BY_CONSEQUENCE[failure.consequence]
         found.append(_true(kind, failure.kind, failure.message, failure.since))
+    if record.lapsed is not None:
+        cause, since = record.lapsed.cause, record.lapsed.since
+        message = f"{record.desired.value} is desired since then"
+        found.append(_true(ConditionType.LAPSED, cause, message, since))
     if record.driver_reason:
         found.append(
             _true(

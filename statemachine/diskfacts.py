@@ -8,6 +8,7 @@ Pure; may be imported by payloads, whose names for them everybody uses.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import attrs
@@ -19,6 +20,13 @@ from statemachine.observed import FileIdentity
 
 ADOPTED: Final = "adopted"
 """The `why` of a declaration by which a person took in what the kernel has and the log had not."""
+EXPIRED: Final = "expired"
+"""The `why` of a declaration by the reconciler: the time that the spec gives the disk is over."""
+IDLE: Final = "idle"
+"""The same: nobody has written to the disk for as long as the spec's `idle_pause` says."""
+EXTENDED: Final = "extended"
+"""The `why` of a declaration by which a person gave a disk another end, or none."""
+LAPSES: Final = frozenset({EXPIRED, IDLE})
 IMPORTED: Final = "imported"
 """The `why` of a declaration of a disk that was made of a delta."""
 FORKED: Final = "forked"
@@ -42,7 +50,7 @@ class DiskDeclared:
     by: Requester | None = None
     why: str = "declared"
     """"declared", "command" (pause, restore, remove), "pruned", "adopted", "imported", "forked",
-    "link"."""
+    "link", "extended", or by the reconciler: "expired", "idle"."""
     on_behalf_of: str = ""
     link_from: str = ""
     """The disk that this one takes its link over from; told of both in one transaction."""
@@ -69,9 +77,19 @@ class DiskDeclared:
         return after
 
 
-def again(before: dict[str, str], wanted: dict[str, str]) -> dict[str, Any]:
-    """Return `spec` and `without` of a later declaration, to be read by `spec_after`."""
-    changed = {name: text for name, text in wanted.items() if before.get(name) != text}
+def again(
+    before: dict[str, str], wanted: dict[str, str], *, anew: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Return `spec` and `without` of a later declaration, to be read by `spec_after`.
+
+    Args:
+        before: the spec until now.
+        wanted: the spec from now on.
+        anew: fields that are said again though they are as before: a `ttl` counts from there.
+    """
+    changed = {
+        name: text for name, text in wanted.items() if before.get(name) != text or name in anew
+    }
     told = {"state": wanted["state"]} | changed
     return {"spec": told, "without": tuple(sorted(before.keys() - wanted.keys()))}
 

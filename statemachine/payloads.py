@@ -19,8 +19,12 @@ from statemachine.asker import Requester
 from statemachine.codec import CONVERTER
 from statemachine.diskfacts import (
     ADOPTED,
+    EXPIRED,
+    EXTENDED,
     FORKED,
+    IDLE,
     IMPORTED,
+    LAPSES,
     CowGrown,
     CowThresholdCrossed,
     DiskCheckpointed,
@@ -51,8 +55,12 @@ from statemachine.hostfacts import (
 
 __all__ = [
     "ADOPTED",
+    "EXPIRED",
+    "EXTENDED",
     "FORKED",
+    "IDLE",
     "IMPORTED",
+    "LAPSES",
     "PAYLOADS",
     "CowGrown",
     "CowThresholdCrossed",

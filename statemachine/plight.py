@@ -60,6 +60,14 @@ class Frozen:
 
 
 @attrs.frozen(kw_only=True)
+class Lapsed:
+    """Why it was the reconciler that said last what the disk should be: "expired" or "idle"."""
+
+    cause: str
+    since: int
+
+
+@attrs.frozen(kw_only=True)
 class Held:
     """Why what is wanted is not acted upon: it was said before the log was restored."""
 

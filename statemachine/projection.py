@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import attrs
 
-from statemachine import failures, handover, keeping, payloads, setbacks, smaller
+from statemachine import ending, failures, handover, keeping, payloads, setbacks, smaller
 from statemachine.errors import ForeignDevice
 from statemachine.events import Event
 from statemachine.jail import path_in
@@ -23,7 +23,7 @@ from statemachine.lineage import Parent, Point, Rewind
 from statemachine.machine import GONE, LIVE, Desired, State, Trigger, is_met
 from statemachine.names import HOST
 from statemachine.observed import FileIdentity
-from statemachine.plight import Failure, Fault, Frozen, Held, InFlight
+from statemachine.plight import Failure, Fault, Frozen, Held, InFlight, Lapsed
 from statemachine.spec import DiskSpec
 from statemachine.units import Bytes
 
@@ -95,6 +95,8 @@ class Record:
     """Which points of it are kept, the oldest first."""
     rewind: Rewind | None = None
     """The point that it goes back to as soon as it is paused."""
+    expires_at: int | None = None  # when its time is over
+    lapsed: Lapsed | None = None
     cow_level: int = 0
     """The highest fill level of the exception store that was told of, in percent."""
 
@@ -227,7 +229,6 @@ def _begun(record: Record | None, event: Event, payload: object) -> Record | Non
         seq=event.seq,
         state=State.ABSENT,
         state_since=event.at,
-        spec=payload.spec,
         base=payload.base,
         base_boot_id=event.boot_id,
         device_name=payload.device_name,
@@ -239,17 +240,15 @@ def _begun(record: Record | None, event: Event, payload: object) -> Record | Non
         link_from=payload.link_from,
         link_taken=payload.link_taken,
         parent=payload.forked_from,
+        **ending.told(payload, {}, event.at),
     )
 
 
 def _declared(record: Record, event: Event, payload: payloads.DiskDeclared) -> Changes:
     changes: Changes = {
         "declared_seq": event.seq,
-        "spec": payload.spec_after(record.spec),
         "correlation_id": event.correlation_id,
-        "attempts": 0,
-        "failure": None,
-        "held": None,
+        **ending.told(payload, record.spec, event.at),
     }
     if payload.sparsify:
         changes["sparsify_due"] = True

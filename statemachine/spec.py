@@ -15,6 +15,7 @@ from typing import Final
 import attrs
 
 from statemachine.jail import Jail
+from statemachine.lifetime import Lifetime
 from statemachine.machine import Desired
 from statemachine.names import DiskName, disk_name
 from statemachine.units import DEFAULT_CHUNK, Bytes
@@ -72,6 +73,8 @@ class DiskSpec:
     on_busy: OnBusy = OnBusy.WAIT
     busy_timeout_s: float = BUSY_TIMEOUT_S
     """After so many seconds in use `on_busy` decides."""
+    lifetime: Lifetime = attrs.field(factory=Lifetime)
+    """How long the disk is wanted."""
 
     def to_data(self) -> dict[str, str]:
         """Return plain data that `from_data` reads back; what the log keeps."""
@@ -98,7 +101,7 @@ class DiskSpec:
             data["on_busy"] = self.on_busy.value
         if self.busy_timeout_s != BUSY_TIMEOUT_S:
             data["busy_timeout_s"] = repr(self.busy_timeout_s)
-        return data
+        return data | self.lifetime.to_data()
 
     @property
     def places(self) -> tuple[tuple[str, Path], ...]:
@@ -126,4 +129,5 @@ class DiskSpec:
             sparsify=data.get("sparsify") == "true",
             on_busy=OnBusy(data.get("on_busy", OnBusy.WAIT)),
             busy_timeout_s=float(data.get("busy_timeout_s", BUSY_TIMEOUT_S)),
+            lifetime=Lifetime.from_data(data),
         )

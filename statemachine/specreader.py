@@ -17,8 +17,10 @@ from typing import Final, TypeVar
 
 import attrs
 
+from statemachine import lifetime
 from statemachine.errors import SpecError
 from statemachine.jail import Jail, read_jail
+from statemachine.lifetime import Lifetime
 from statemachine.machine import Desired
 from statemachine.names import NAME_RULE, DiskName, disk_name
 from statemachine.spec import BUSY_TIMEOUT_S, DiskSpec, DriverChoice, OnBusy
@@ -73,6 +75,15 @@ def read(
     return tuple(specs), tuple(map(str, reader.faults))
 
 
+def parse_lifetime(table: Mapping[str, object], *, source: str) -> Lifetime:
+    """Check the fields of a table that say how long a disk is wanted; raises SpecError."""
+    reader = _Reader(source, Path("/"))
+    found = lifetime.read_lifetime(table, reader.note, can_be_paused=True)
+    if reader.faults:
+        raise SpecError(list(map(str, reader.faults)))
+    return found
+
+
 def check_unique(specs: Sequence[tuple[str, DiskSpec]]) -> None:
     """Check that no disk is named twice in a set.
 
@@ -120,17 +131,17 @@ class _Reader:
         if document is None:
             return []
         if not isinstance(document, Mapping):
-            self._note("", document, "a table with the key 'disk'")
+            self.note("", document, "a table with the key 'disk'")
             return []
         for key in document:
             if key != "disk":
-                self._note(_field(key), document[key], "only 'disk' at the top, a list of tables")
+                self.note(_field(key), document[key], "only 'disk' at the top, a list of tables")
         tables = document.get("disk", [])
         if isinstance(tables, Mapping) or not isinstance(tables, list):
-            self._note("disk", tables, "a list of tables ([[disk]] in TOML)")
+            self.note("disk", tables, "a list of tables ([[disk]] in TOML)")
             return []
         if len(tables) > DISKS_MAX:
-            self._note("disk", f"{len(tables)} disks", f"at most {DISKS_MAX} in one set")
+            self.note("disk", f"{len(tables)} disks", f"at most {DISKS_MAX} in one set")
             return []
         return [
             spec for number, table in enumerate(tables, 1) if (spec := self._table(number, table))
@@ -139,14 +150,14 @@ class _Reader:
     def _table(self, number: int, table: object) -> DiskSpec | None:
         self._disk = f"disk number {number}"
         if not isinstance(table, Mapping):
-            self._note("", table, "a table of fields")
+            self.note("", table, "a table of fields")
             return None
         if isinstance(table.get("name"), str):
             self._disk = f"disk {table['name'][:80]!r}"
         before = len(self.faults)
         for key in table:
-            if key not in _FIELDS:
-                self._note(_field(key), table[key], f"the fields {', '.join(_FIELDS)}")
+            if key not in FIELDS:
+                self.note(_field(key), table[key], f"the fields {', '.join(FIELDS)}")
         name, base = self._name(table), self._path(table, "base", required=True)
         state = self._choice(table, "state", Desired, Desired.LIVE)
         link = self._path(table, "link", required=False)
@@ -157,15 +168,16 @@ class _Reader:
         cow_size = self._size(table, "cow_size", chunk_size)
         cow_max = self._size(table, "cow_max", chunk_size)
         if cow_size is not None and cow_max is not None and cow_max < cow_size:
-            self._note("cow_max", str(table["cow_max"]), f"at least cow_size, {cow_size}")
+            self.note("cow_max", str(table["cow_max"]), f"at least cow_size, {cow_size}")
         persistent = self._truth(table, "persistent", default=True)
         if state is Desired.PAUSED and not persistent:
-            self._note("state", state.value, "attached, live, removed with persistent = false")
+            self.note("state", state.value, "attached, live, removed with persistent = false")
         direct_io = self._truth(table, "direct_io")
         discard = self._of_snapshots(table, "discard", driver)
         sparsify = self._of_snapshots(table, "sparsify", driver)
         on_busy = self._choice(table, "on_busy", OnBusy, OnBusy.WAIT)
         busy_timeout_s = self._seconds(table, "busy_timeout_s", BUSY_TIMEOUT_S)
+        lasting = lifetime.read_lifetime(table, self.note, can_be_paused=persistent)
         if len(self.faults) > before or name is None or base is None:
             return None
         return DiskSpec(
@@ -185,13 +197,14 @@ class _Reader:
             sparsify=sparsify,
             on_busy=on_busy,
             busy_timeout_s=busy_timeout_s,
+            lifetime=lasting,
         )
 
     def _name(self, table: Mapping[str, object]) -> DiskName | None:
         try:
             return disk_name(table.get("name"))
         except ValueError:
-            self._note("name", table.get("name"), NAME_RULE)
+            self.note("name", table.get("name"), NAME_RULE)
             return None
 
     def _path(self, table: Mapping[str, object], field: str, *, required: bool) -> Path | None:
@@ -199,23 +212,23 @@ class _Reader:
         if text is None and not required and field not in table:
             return None
         if not isinstance(text, str) or not text or not text.isprintable():
-            self._note(field, text, "a path: printable text, not empty")
+            self.note(field, text, "a path: printable text, not empty")
             return None
         if field != "base" and ".." in Path(text).parts:
-            self._note(field, text, "a path without '..'")
+            self.note(field, text, "a path without '..'")
             return None
         path = Path(os.path.normpath(self._folder / text))
         if len(str(path).encode()) > PATH_LENGTH_MAX:
-            self._note(field, text, f"a path of at most {PATH_LENGTH_MAX} bytes")
+            self.note(field, text, f"a path of at most {PATH_LENGTH_MAX} bytes")
             return None
         return path
 
     def _jail(self, table: Mapping[str, object], link: Path | None) -> Jail | None:
         if "jail" not in table:
             return None
-        jail = read_jail(table["jail"], self._required_path, self._note)
+        jail = read_jail(table["jail"], self._required_path, self.note)
         if jail is not None and jail.path == link:
-            self._note("jail.node", str(jail.path), "another path than the link's")
+            self.note("jail.node", str(jail.path), "another path than the link's")
         return jail
 
     def _required_path(self, table: Mapping[str, object], field: str) -> Path | None:
@@ -227,7 +240,7 @@ class _Reader:
         if field not in table:
             return default
         if driver is DriverChoice.CLONE:
-            self._note(field, table[field], "nothing with driver 'clone', which has no chunks")
+            self.note(field, table[field], "nothing with driver 'clone', which has no chunks")
             return default
         try:
             size = _bytes_of(table[field])
@@ -236,7 +249,7 @@ class _Reader:
         except UnitError:
             pass
         allowed = ", ".join(f"{size >> 10}KiB" for size in CHUNK_SIZES)
-        self._note(field, table[field], f"{allowed}, or one of these in bytes")
+        self.note(field, table[field], f"{allowed}, or one of these in bytes")
         return default
 
     def _disk_size(self, table: Mapping[str, object]) -> Bytes | None:
@@ -250,7 +263,7 @@ class _Reader:
         except UnitError:
             pass
         allowed = f"bytes, or text such as '4GiB': a multiple of {SECTOR_BYTES}, not below the base"
-        self._note("size", table["size"], allowed)
+        self.note("size", table["size"], allowed)
         return None
 
     def _size(self, table: Mapping[str, object], field: str, chunk: Bytes) -> Bytes | None:
@@ -265,7 +278,7 @@ class _Reader:
         except UnitError:
             pass
         most = Bytes(LARGEST_BYTES)
-        self._note(field, table[field], f"bytes, or text such as '64MiB'; {least} to {most}")
+        self.note(field, table[field], f"bytes, or text such as '64MiB'; {least} to {most}")
         return None
 
     def _seconds(self, table: Mapping[str, object], field: str, default_s: float) -> float:
@@ -273,20 +286,20 @@ class _Reader:
         number = found if isinstance(found, int | float) and found is not True else -1
         if 0 <= number <= BUSY_TIMEOUT_S_MAX and found is not False:
             return float(number)
-        self._note(field, found, f"seconds, 0 to {BUSY_TIMEOUT_S_MAX:.0f}")
+        self.note(field, found, f"seconds, 0 to {BUSY_TIMEOUT_S_MAX:.0f}")
         return default_s
 
     def _truth(self, table: Mapping[str, object], field: str, *, default: bool = False) -> bool:
         found = table.get(field, default)
         if not isinstance(found, bool):
-            self._note(field, found, "true, false")
+            self.note(field, found, "true, false")
         return found is True
 
     def _of_snapshots(self, table: Mapping[str, object], field: str, driver: DriverChoice) -> bool:
         """Read what only a dm-snapshot can do; a clone's loop device passes discards by itself."""
         found = self._truth(table, field)
         if found and driver is DriverChoice.CLONE:
-            self._note(field, found, "nothing with driver 'clone', which has no CoW file")
+            self.note(field, found, "nothing with driver 'clone', which has no CoW file")
         return found
 
     def _choice(self, table: Mapping[str, object], field: str, kind: type[E], default: E) -> E:
@@ -294,10 +307,10 @@ class _Reader:
         for member in kind:
             if text == member.value:
                 return member
-        self._note(field, text, ", ".join(member.value for member in kind))
+        self.note(field, text, ", ".join(member.value for member in kind))
         return default
 
-    def _note(self, field: str, found: object, allowed: str) -> None:
+    def note(self, field: str, found: object, allowed: str) -> None:
         self.faults.append(
             SpecFault(
                 source=self._source, disk=self._disk, field=field, found=found, allowed=allowed
@@ -313,4 +326,7 @@ def _bytes_of(found: object) -> Bytes:
     raise UnitError("a size is a number or text")  # not what was found: it may be immense
 
 
-_FIELDS: Final = tuple(field.name for field in attrs.fields(DiskSpec))
+FIELDS: Final = (
+    *(field.name for field in attrs.fields(DiskSpec) if field.name != "lifetime"),
+    *lifetime.FIELDS,
+)

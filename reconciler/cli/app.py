@@ -32,6 +32,7 @@ _COMMANDS: Final[dict[str, str]] = {
     "pause": "declaring",
     "restore": "declaring",
     "remove": "declaring",
+    "extend": "declaring",
     "retry": "declaring",
     "link": "linking",
     "grow": "growing",

@@ -15,6 +15,7 @@ from reconciler.lock import RootLock
 from reconciler.outcome import Waited
 from reconciler.specs import Sourced, read
 from statemachine.errors import RootBusy, SpecError
+from statemachine.lifetime import OnExpiry
 from statemachine.machine import Desired, Trigger
 from statemachine.names import NAME_RULE
 from statemachine.spec import BUSY_TIMEOUT_S, DriverChoice, OnBusy
@@ -119,6 +120,14 @@ def apply_command(
     metavar="S",
     help="How long is too long, in seconds.",
 )
+@click.option("--ttl", metavar="TIME", help="For how long it is wanted: 90s, 2h, 1d12h.")
+@click.option("--expires-at", metavar="WHEN", help="Until when: ISO 8601 with its offset.")
+@click.option(
+    "--on-expiry",
+    type=click.Choice([each.value for each in OnExpiry]),
+    help="What becomes of it then: pause by default, remove of a throwaway disk.",
+)
+@click.option("--idle-pause", metavar="TIME", help="Pause it when nobody wrote to it for so long.")
 @options.waiting
 @options.reasoned
 @options.claimed
@@ -141,6 +150,10 @@ def create_command(
     direct_io: bool,
     on_busy: str,
     busy_timeout_s: float,
+    ttl: str | None,
+    expires_at: str | None,
+    on_expiry: str | None,
+    idle_pause: str | None,
     wait: bool,
     timeout_s: float,
     reason: str,
@@ -151,15 +164,17 @@ def create_command(
     table: dict[str, object] = {"name": name, "base": base, "state": desired, "driver": driver}
     table |= {"on_busy": on_busy, "busy_timeout_s": busy_timeout_s}
     table |= {"persistent": not throwaway, "direct_io": direct_io}
+
     given = {"link": link, "cow_size": cow_size, "cow_max": cow_max, "chunk_size": chunk_size}
-    given["size"] = size
+    given |= {"ttl": ttl, "expires_at": expires_at, "idle_pause": idle_pause}
+    given |= {"on_expiry": on_expiry, "size": size}
     table |= {field: value for field, value in given.items() if value is not None}
     if jail is not None:
         table["jail"] = options.jail_table(jail)
     [spec] = parse({"disk": [table]}, source="create", folder=Path.cwd())
     with opened(ctx) as byre:
         wanted = [Sourced("create", spec)]
-        declared = byre.apply(wanted, reason=reason, on_behalf_of=on_behalf_of)
+        declared = byre.apply(wanted, reason=reason, on_behalf_of=on_behalf_of, anew=True)
         return finish(byre, declared, wait=wait, timeout_s=timeout_s, output=output)
 
 
@@ -247,6 +262,45 @@ remove_command = _commanding(
 )
 
 
+@click.command(
+    "extend", epilog=options.epilog("byre extend sb-1 --ttl 2h", "byre extend sb-1 --forever")
+)
+@options.names(required=True)
+@click.option("--ttl", metavar="TIME", help="For how long from now: 90s, 2h, 1d12h.")
+@click.option("--expires-at", metavar="WHEN", help="Until when: ISO 8601 with its offset.")
+@click.option("--forever", is_flag=True, help="Until somebody says otherwise.")
+@options.reasoned
+@options.claimed
+@options.output("table", "json")
+@click.pass_obj
+def extend_command(
+    ctx: Context,
+    *,
+    names: tuple[str, ...],
+    ttl: str | None,
+    expires_at: str | None,
+    forever: bool,
+    reason: str,
+    on_behalf_of: str,
+    output: str,
+) -> int:
+    """Give disks another end, or none; what they should be until then stays as it is.
+
+    A disk that has lapsed already and is paused comes back by `byre restore`.
+    """
+    if [ttl is not None, expires_at is not None, forever].count(True) != 1:
+        raise click.UsageError("one of --ttl, --expires-at and --forever")
+    with opened(ctx) as byre:
+        declared = byre.extend(
+            unique(names),
+            ttl=ttl,
+            expires_at=expires_at,
+            reason=reason,
+            on_behalf_of=on_behalf_of,
+        )
+        return finish(byre, declared, wait=False, timeout_s=0.0, output=output)
+
+
 @click.command("retry", epilog=options.epilog("byre retry sb-1 --wait"))
 @options.names(required=True)
 @options.waiting
@@ -288,7 +342,8 @@ def finish(
 ) -> int:
     """Wait if asked to, answer, and return the exit code."""
     for each in declared:
-        say.person(f"{each.name}: {'declared' if each.changed else 'unchanged'}")
+        note = f": {each.note}" if each.note else ""
+        say.person(f"{each.name}: {'declared' if each.changed else 'unchanged'}{note}")
     names = [each.name for each in declared if byre.log.record(each.name) is not None]
     code = 0
     if wait:

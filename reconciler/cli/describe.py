@@ -43,6 +43,7 @@ def disk(record: Record, allocated: Allocated) -> dict[str, Any]:
         "parent": _parent(record),
         "points": [point(each, allocated) for each in record.points],
         "rewind_to": record.rewind.point if record.rewind else None,
+        "lifetime": lifetime(record),
         "conditions": [
             {
                 "type": each.type.value,
@@ -57,6 +58,18 @@ def disk(record: Record, allocated: Allocated) -> dict[str, Any]:
         "next_retry_at": iso(retry_at) if retry_at else None,
         "seq": record.seq,
         "version": record.version,
+    }
+
+
+def lifetime(record: Record) -> dict[str, Any]:
+    """Return how long a disk is wanted, and whether that is over."""
+    spec = record.wanted.lifetime
+    return {
+        "expires_at": iso(record.expires_at) if record.expires_at is not None else None,
+        "ttl_s": spec.ttl_s,
+        "on_expiry": spec.on_expiry.value,
+        "idle_pause_s": spec.idle_pause_s,
+        "lapsed": record.lapsed.cause if record.lapsed else None,
     }
 
 

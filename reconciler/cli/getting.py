@@ -107,19 +107,20 @@ def _show(records: Sequence[Record], output: str) -> None:
     now = SystemClock().now_ns()
     columns = ["NAME", "STATE", "DESIRED", "DEVICE", "SINCE", "CONDITION"]
     if output == "wide":
-        columns += ["LINK", "BASE", "DRIVER", "GENERATION", "ID", "COW", "PARENT"]
+        columns += ["LINK", "BASE", "DRIVER", "GENERATION", "ID", "COW", "PARENT", "EXPIRES"]
     say.table(columns, [_row(record, now, wide=output == "wide") for record in records])
 
 
 def _row(record: Record, now_ns: int, *, wide: bool) -> list[str]:
     trouble = record.fault or record.failure
+    lapsed = record.lapsed.cause if record.lapsed else "-"
     row = [
         record.name,
         record.state.value,
         record.desired.value,
         record.device or "-",
         say.ago(record.state_since, now_ns),
-        f"{trouble.kind}: {trouble.message}" if trouble else "-",
+        f"{trouble.kind}: {trouble.message}" if trouble else lapsed,
     ]
     if wide:
         spec = record.wanted
@@ -131,5 +132,6 @@ def _row(record: Record, now_ns: int, *, wide: bool) -> list[str]:
             record.id,
             record.cow_path or "-",
             str(record.parent or "-"),
+            say.local_time(record.expires_at) if record.expires_at is not None else "-",
         ]
     return row

@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from reconciler import busy, plan
+from reconciler import busy, lapse, plan
 from reconciler.api import Byre
-from reconciler.cli import options, say
+from reconciler.cli import describe, options, say
 from reconciler.cli.app import Context
 from reconciler.declare import Declarer
 from reconciler.drivers.port import View
@@ -191,6 +191,7 @@ def _explained(byre: Byre, record: Record) -> dict[str, Any]:
         "rewind_to": record.rewind.point if record.rewind else None,
         "parent": f"{record.parent} by {record.parent.how}" if record.parent else None,
         "frozen": record.frozen.message if record.frozen else None,
+        "lifetime": _lifetime(view),
         "in_flight": record.in_flight.trigger.value if record.in_flight else None,
         "blocker": (failure.message if failure else None)
         or (record.fault.message if record.fault else None),
@@ -202,6 +203,12 @@ def _explained(byre: Byre, record: Record) -> dict[str, Any]:
         "attempts": record.attempts,
         "next_retry_at": iso(failure.retry_at) if failure and failure.retry_at else None,
     }
+
+
+def _lifetime(view: View) -> dict[str, Any]:
+    """How long the disk is wanted, and from when on it counts as idle."""
+    idle_at = lapse.idle_at(view.record, view.observed)
+    return {**describe.lifetime(view.record), "idle_at": iso(idle_at) if idle_at else None}
 
 
 def _usage(record: Record, status: SnapshotStatus | None) -> dict[str, Any] | None:

@@ -12,19 +12,19 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-import attrs
 import click
 import pytest
 
 from docs import generate
 from reconciler.cli.app import cli
+from statemachine import specreader
 from statemachine.conditions import ConditionType
 from statemachine.errors import ByreError
 from statemachine.events import EventType
 from statemachine.machine import Desired, State, Trigger
 from statemachine.observed import SnapshotHealth
 from statemachine.schema import DISK_COLUMNS, EVENT_COLUMNS
-from statemachine.spec import DiskSpec, DriverChoice
+from statemachine.spec import DriverChoice
 from tests.style import REPOSITORY
 
 REFERENCE = "docs/reference/"
@@ -128,7 +128,7 @@ def test_an_option_says_what_it_does_and_shows_its_default(context: click.Contex
         ("events.md", [each.value for each in EventType]),
         ("conditions-and-exit-codes.md", [each.value for each in ConditionType]),
         ("log-format.md", [*EVENT_COLUMNS, *DISK_COLUMNS, "meta", "root_id"]),
-        ("spec.md", [*attrs.fields_dict(DiskSpec), *[each.value for each in DriverChoice]]),
+        ("spec.md", [*specreader.FIELDS, *[each.value for each in DriverChoice]]),
         ("spec.md", [each.value for each in Desired]),
     ],
 )

@@ -274,3 +274,11 @@ def test_a_waiting_command_gives_way_to_a_reconciler_and_gets_its_answer(folder:
         daemon.stop("SIGTERM")
         working.join(GIVE_UP_S)
     assert [(waited.exit_code, waited.record.state) for waited in answers] == [(0, State.PAUSED)]
+
+
+def test_a_disk_whose_time_is_over_is_paused_without_any_other_wake_up(running: Running) -> None:
+    running.asking.ensure("sb-1", base=BASE, ttl=1)
+    running.tell_log()
+    running.until_state(State.PAUSED)
+    last = [each.data.get("why") for each in running.asking.history("sb-1")]
+    assert "expired" in last
