@@ -54,6 +54,24 @@ MEANINGS: Final[dict[str, dict[str, str]]] = {
         "digest": "SHA-256 of that file",
         "checkpoint": "the `digest` of the checkpoint that the log begins with",
     },
+    "BaseAdded": {
+        "name": "what specs call it, as `base:NAME`",
+        "path": "the file that is the base: the copy, where there is one",
+        "file": "which file, and which content",
+        "sha256": "its digest",
+    },
+    "BaseVerified": {"name": "which base"},
+    "BaseRemoved": {
+        "name": "which base",
+        "path": "its file",
+        "file": "which file it was; nothing else is deleted",
+    },
+    "Base": {
+        "name": "what specs call it",
+        "path": "the file that is the base",
+        "sha256": "its digest",
+        "added_at": "UTC in ns",
+    },
     "DriftDetected": {
         "differences": "what the kernel shows, in words",
         "cow_path": "where that file is",

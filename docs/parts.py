@@ -113,6 +113,7 @@ def events() -> str:
     from statemachine.payloads import PAYLOADS  # noqa: PLC0415
 
     classes = _classes("statemachine/diskfacts.py") | _classes("statemachine/hostfacts.py")
+    classes |= _classes("statemachine/basefacts.py")
     found = []
     for event_type, kind in PAYLOADS.items():
         version = SCHEMA_VERSIONS.get(event_type, 1)
@@ -128,7 +129,11 @@ def types() -> str:
     observed_classes = _classes("statemachine/observed.py")
     return "\n\n".join(
         f"### {node.name}\n\n{_fields(node)}"
-        for node in (asker_classes["Requester"], observed_classes["FileIdentity"])
+        for node in (
+            asker_classes["Requester"],
+            observed_classes["FileIdentity"],
+            _classes("statemachine/basefacts.py")["Base"],
+        )
     )
 
 

@@ -76,6 +76,11 @@ class Root:
         """The folder of the CoW files and clones."""
         return _inside(self.path, "cow")
 
+    @property
+    def bases(self) -> Path:
+        """The folder of the bases that were copied into the root."""
+        return self.path / "bases"
+
     def cow(self, disk_id: str, generation: int, suffix: str) -> Path:
         """Return the path of a disk's own file; new for each generation."""
         return _inside(self.cows, f"{disk_id}-{generation}.{suffix}")

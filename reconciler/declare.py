@@ -14,7 +14,7 @@ from typing import Final
 
 import attrs
 
-from reconciler import busy, grounds, lapse, linkmoves, sizes, specs
+from reconciler import baserefs, busy, grounds, lapse, linkmoves, sizes, specs
 from reconciler.kernel.port import Kernel
 from reconciler.linkmoves import Takeover
 from reconciler.requester import checked_claim
@@ -158,6 +158,7 @@ class Declarer:
 
     def _plan(self, wanted: Sequence[Sourced], *, prune: bool) -> list[tuple[str, NewEvent | None]]:
         answers: list[tuple[str, NewEvent | None]] = []
+        wanted = baserefs.all_resolved(wanted, self._log)
         faults = [
             fault
             for each in wanted
@@ -239,13 +240,14 @@ class Declarer:
         return False
 
     def _first(self, each: Sourced, record: Record | None, moves: Moves) -> NewEvent:
-        base = specs.check_base(each.source, each.spec, self._kernel)
+        base, base_name = baserefs.pinned(self._kernel, each, self._log)
         sizes.refuse_below_base(each, base.size)
         payload = DiskDeclared(
             id=record.id if record else secrets.token_hex(16),
             spec=each.spec.to_data(),
             device_name=f"{self._prefix}{each.spec.name}",
             base=base,
+            base_name=base_name,
             by=self._by,
             on_behalf_of=self._claim,
         )

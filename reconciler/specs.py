@@ -20,7 +20,7 @@ import attrs
 from reconciler.kernel import safepath
 from reconciler.kernel.port import Kernel
 from statemachine import lifetime, specreader
-from statemachine.errors import ActionError, SpecError
+from statemachine.errors import ActionError, SpecError, UsageError
 from statemachine.observed import FileIdentity
 from statemachine.spec import DiskSpec
 from statemachine.specfault import SpecFault
@@ -108,19 +108,46 @@ def check_base(source: str, spec: DiskSpec, kernel: Kernel) -> FileIdentity:
     Raises:
         SpecError: it is missing, no regular file, empty, unreadable, or no multiple of 512 bytes.
     """
-    found = _identify(kernel, spec.base)
+    found = _image(kernel, spec.base)
+    if isinstance(found, _Unfit):
+        raise base_fault(source, spec, found.found, found.allowed)
+    return found
+
+
+def check_image(path: Path, kernel: Kernel) -> FileIdentity:
+    """Check that a file can be a base, and say which it is.
+
+    Raises:
+        UsageError: see `check_base`.
+    """
+    found = _image(kernel, path)
+    if isinstance(found, _Unfit):
+        raise UsageError(f"{path}: found {found.found}; allowed: {found.allowed}")
+    return found
+
+
+@attrs.frozen
+class _Unfit:
+    """Why a file cannot be a base."""
+
+    found: str
+    allowed: str
+
+
+def _image(kernel: Kernel, path: Path) -> FileIdentity | _Unfit:
+    found = _identify(kernel, path)
     if isinstance(found, str):
-        raise _base_fault(source, spec, found, "an existing file")
+        return _Unfit(found, "an existing file")
     if found.kind != "file":
-        raise _base_fault(source, spec, f"a {found.kind}", "a regular file, a raw disk image")
+        return _Unfit(f"a {found.kind}", "a regular file, a raw disk image")
     size = found.size.count
     if size == 0 or size % SECTOR_BYTES:
         allowed = f"a size that is a multiple of {SECTOR_BYTES} bytes, and not 0"
-        raise _base_fault(source, spec, f"{size} bytes", allowed)
+        return _Unfit(f"{size} bytes", allowed)
     if size > BASE_BYTES_MAX:
-        raise _base_fault(source, spec, f"{size} bytes", f"at most {BASE_BYTES_MAX} bytes")
-    if not kernel.readable(spec.base):
-        raise _base_fault(source, spec, "no privilege to read it", "a file that byre can read")
+        return _Unfit(f"{size} bytes", f"at most {BASE_BYTES_MAX} bytes")
+    if not kernel.readable(path):
+        return _Unfit("no privilege to read it", "a file that byre can read")
     return found
 
 
@@ -143,7 +170,8 @@ def _identify(kernel: Kernel, base: Path) -> FileIdentity | str:
         return error.message
 
 
-def _base_fault(source: str, spec: DiskSpec, found: str, allowed: str) -> SpecError:
+def base_fault(source: str, spec: DiskSpec, found: str, allowed: str) -> SpecError:
+    """Return why a base is not accepted, as an error of its spec."""
     fault = SpecFault(
         source=source,
         disk=f"disk {spec.name!r}",

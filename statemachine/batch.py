@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from statemachine import payloads, projection, recent
-from statemachine.errors import LogDamaged, VersionConflict
+from statemachine import basetable, payloads, projection, recent, registry
+from statemachine.errors import LogDamaged, RefusedError, VersionConflict
 from statemachine.events import GENESIS, Event, EventType, NewEvent, chain_hash, encode
 from statemachine.names import HOST
 from statemachine.projection import Record
+from statemachine.registry import Bases
 from statemachine.schema import DISK_COLUMNS, EVENT_COLUMNS
 
 if TYPE_CHECKING:
@@ -115,6 +116,7 @@ class Batch:
         self.now_ns = now_ns
         self._events: list[Event] = []
         self._records: dict[str, Record | None] = {} if known is None else known
+        self._bases: Bases | None = None
         self._host_version: int | None = None
         newest = connection.execute(f"{SELECT_EVENTS} ORDER BY seq DESC LIMIT 1").fetchone()
         if newest is not None and newest != proven:
@@ -131,11 +133,13 @@ class Batch:
         """
         request.error = None
         before = (self._seq, self._hash, self._host_version, self.newest, dict(self._records))
+        bases = self._bases
         try:
             request.stored = [self._placed(event) for event in request.events]
-        except (VersionConflict, LogDamaged, ValueError) as error:
+        except (VersionConflict, RefusedError, LogDamaged, ValueError) as error:
             request.error = error
             self._seq, self._hash, self._host_version, self.newest, self._records = before
+            self._bases = bases
         else:
             self._events += request.stored
 
@@ -158,6 +162,8 @@ class Batch:
         names = dict.fromkeys(event.disk for event in self._events)
         moved = [record for name in names if (record := self._records.get(name))]
         write_records(self._connection, moved)
+        if self._bases is not None:
+            basetable.write(self._connection, self._bases)
         return moved
 
     def _placed(self, new: NewEvent) -> Event:
@@ -181,7 +187,20 @@ class Batch:
         event = Event(*self.newest)
         self._seq, self._hash = event.seq, event.hash
         self._records[new.disk] = projection.apply(record, event, new.payload)
+        if new.type in registry.TYPES or new.data.get("base_name"):
+            self._note_bases(event)
         return event
+
+    def _note_bases(self, event: Event) -> None:
+        """Move the registered bases along, or refuse what does not fit them any more."""
+        bases = dict(basetable.read(self._connection) if self._bases is None else self._bases)
+        payload = payloads.read(event)
+        registry.check(bases, payload)
+        if isinstance(payload, payloads.BaseRemoved):
+            basetable.refuse_in_use(self._connection, bases[payload.name], self._records)
+        if event.type in registry.TYPES:
+            registry.apply(bases, event)
+            self._bases = bases
 
     def _record(self, name: str) -> Record | None:
         if name not in self._records:

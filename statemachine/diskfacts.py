@@ -47,6 +47,8 @@ class DiskDeclared:
     device_name: str = ""
     base: FileIdentity | None = None
     """The pin: which base, and which content, this generation is built on."""
+    base_name: str = ""
+    """What the base is registered as; "" when it is not."""
     by: Requester | None = None
     why: str = "declared"
     """"declared", "command" (pause, restore, remove), "pruned", "adopted", "imported", "forked",

@@ -90,6 +90,17 @@ class NoSuchOrphan(ByreError):
         self.name = name
 
 
+class NoSuchBase(ByreError):
+    """No base of this name or digest is registered in this root."""
+
+    exit_code = 3
+
+    def __init__(self, name: str, known: Sequence[str]) -> None:
+        there = ", ".join(known) or "none"
+        super().__init__(f"no such base: {name!r}; there are: {there}", hint="see `byre base list`")
+        self.name = name
+
+
 class RefusedError(ByreError):
     """It could be done, and byre must not do it."""
 

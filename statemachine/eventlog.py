@@ -20,7 +20,8 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
-from statemachine import checkpoints, database
+from statemachine import basetable, checkpoints, database
+from statemachine.basefacts import Base
 from statemachine.batch import SELECT_EVENTS, Batch, Request, known_record, read_record
 from statemachine.commits import ASKING, Change, Commit
 from statemachine.errors import LogDamaged, LogUnavailable
@@ -286,6 +287,10 @@ class EventLog:
         """Return the record of the disk with an id."""
         rows = self._read("SELECT record FROM disks WHERE id = ?", disk_id)
         return read_record(rows[0][0]) if rows else None
+
+    def bases(self) -> dict[str, Base]:
+        """Return the registered bases, by name."""
+        return self.at_one_moment(basetable.read)
 
     def record_with_device(self, device_name: str) -> Record | None:
         """Return the record of a disk whose dm device has this name; reads all of them."""

@@ -58,6 +58,9 @@ class EventType(enum.StrEnum):
     RECONCILER_STARTED = "reconciler.started"
     RECONCILER_STOPPED = "reconciler.stopped"
     LOG_ARCHIVED = "log.archived"
+    BASE_ADDED = "base.added"
+    BASE_VERIFIED = "base.verified"
+    BASE_REMOVED = "base.removed"
 
 
 @attrs.frozen(kw_only=True)

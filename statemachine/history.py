@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from statemachine import checkpoints, timetravel
+from statemachine import basetable, checkpoints, timetravel
 from statemachine.batch import check_hash, read_record
 from statemachine.checkpoints import Checkpoint
 from statemachine.errors import LogDamaged
@@ -24,6 +24,9 @@ from statemachine.questions import Question, as_json, iso
 from statemachine.roster import Roster
 from statemachine.schema import IS_RARE
 from statemachine.search import search
+
+if TYPE_CHECKING:
+    import sqlite3
 
 __all__ = [
     "PAGE_MAX",
@@ -90,6 +93,13 @@ def compare(log: EventLog) -> Iterator[Difference]:
         roster.replay(timetravel.events_between(connection, checkpoints.begin(connection).seq))
         recorded = connection.execute("SELECT name, record FROM disks ORDER BY name")
         yield from differences(recorded, roster.texts())
+        yield from base_differences(connection)
+
+
+def base_differences(connection: sqlite3.Connection) -> Iterator[Difference]:
+    """Yield where the table of the registered bases is not what the events say."""
+    for name, recorded, replayed in basetable.differences(connection):
+        yield Difference(disk=f"base {name}", field="record", recorded=recorded, replayed=replayed)
 
 
 def differences(

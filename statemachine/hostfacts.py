@@ -8,6 +8,7 @@ from __future__ import annotations
 import attrs
 
 from statemachine.asker import Requester
+from statemachine.basefacts import Base
 
 
 @attrs.frozen(kw_only=True)
@@ -90,4 +91,6 @@ class LogArchived:
     checkpoint: str
     booted: str = ""
     """The boot of the last `host.booted` until then; "" when there was none."""
+    bases: tuple[Base, ...] = ()
+    """The registered bases, whose events may be in the archive."""
     by: Requester | None = None

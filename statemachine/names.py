@@ -29,8 +29,10 @@ LOG_NAME: Final = "byre.db"
 _NAME = re.compile(rf"[a-z0-9][a-z0-9._-]{{0,{NAME_LENGTH_MAX - 1}}}")
 _UUID = re.compile(r"BYRE-([0-9a-f]{32})-([1-9][0-9]{0,9})")
 _MARKER = re.compile(r"BYRE-base-([0-9a-f]{16})")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 UUID_PREFIX: Final = "BYRE-"
 _ORIGIN: Final = "-origin"
+BASE_RULE: Final = "base:NAME, sha256: and 64 hex digits, or a path (./base:… for such a file)"
 
 
 def disk_name(text: object) -> DiskName:
@@ -57,6 +59,27 @@ def point_name(text: object) -> str:
         msg = f"{found} is not the name of a point; allowed is {NAME_RULE}"
         raise ValueError(msg)
     return text
+
+
+def base_reference(text: str) -> tuple[str, str] | None:
+    """Read "base:NAME" or "sha256:DIGEST", which stand for a registered base; None for a path.
+
+    A file of such a name is written "./base:NAME".
+
+    Returns:
+        ("name", NAME) or ("sha256", DIGEST).
+
+    Raises:
+        ValueError: it begins so and goes on otherwise.
+    """
+    kind, colon, rest = text.partition(":")
+    if not colon or kind not in ("base", "sha256"):
+        return None
+    if kind == "base":
+        return "name", disk_name(rest)
+    if _DIGEST.fullmatch(rest) is None:
+        raise ValueError(BASE_RULE)
+    return "sha256", rest
 
 
 @attrs.frozen

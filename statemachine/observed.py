@@ -47,6 +47,8 @@ class FileIdentity:
     mtime_ns: int
     kind: str = "file"
     """"file", "folder", "device" or "other"."""
+    sha256: str = attrs.field(default="", eq=False)
+    """The digest of the content, where it is known: of a registered base."""
 
     def same_file(self, other: FileIdentity, *, same_boot: bool) -> bool:
         """Tell whether both are one file, whatever was written to it."""

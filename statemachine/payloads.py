@@ -16,6 +16,7 @@ from typing import Any, Final, TypeVar
 import cattrs
 
 from statemachine.asker import Requester
+from statemachine.basefacts import BaseAdded, BaseRemoved, BaseVerified
 from statemachine.codec import CONVERTER
 from statemachine.diskfacts import (
     ADOPTED,
@@ -62,6 +63,9 @@ __all__ = [
     "IMPORTED",
     "LAPSES",
     "PAYLOADS",
+    "BaseAdded",
+    "BaseRemoved",
+    "BaseVerified",
     "CowGrown",
     "CowThresholdCrossed",
     "DiskCheckpointed",
@@ -117,6 +121,9 @@ PAYLOADS: Final[dict[EventType, type[Any]]] = {
     EventType.RECONCILER_STARTED: ReconcilerStarted,
     EventType.RECONCILER_STOPPED: ReconcilerStopped,
     EventType.LOG_ARCHIVED: LogArchived,
+    EventType.BASE_ADDED: BaseAdded,
+    EventType.BASE_VERIFIED: BaseVerified,
+    EventType.BASE_REMOVED: BaseRemoved,
 }
 _BY_NAME: Final = {event_type.value: payload for event_type, payload in PAYLOADS.items()}
 _TYPES: Final = {payload: event_type for event_type, payload in PAYLOADS.items()}

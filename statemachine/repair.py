@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING
 
-from statemachine import checkpoints, clocksteps, schema, timetravel
+from statemachine import basetable, checkpoints, clocksteps, schema, timetravel
 from statemachine.batch import write_records
 from statemachine.eventlog import EventLog
 from statemachine.roster import Roster
@@ -47,6 +47,7 @@ def _rebuild(connection: sqlite3.Connection) -> int:
             write_records(connection, page)
             count += len(page)
     clocksteps.rebuild(connection)
+    basetable.write(connection, basetable.replayed(connection))
     with schema.upkeep(connection):
         connection.execute("DELETE FROM checkpoints WHERE seq > ?", (begin.seq,))
     if (made := checkpoints.draft(connection)) is not None:

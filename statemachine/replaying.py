@@ -94,6 +94,7 @@ def replay(
             if until is None:
                 recorded = connection.execute("SELECT name, record FROM disks ORDER BY name")
                 differences += history.differences(recorded, roster.texts())
+                differences += history.base_differences(connection)
             last = told.last or since
             living = (roster.living[name] for name in sorted(roster.living))
             return Replayed(

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from statemachine import archive, checkpoints, newlog, payloads, schema, timetravel
+from statemachine import archive, basetable, checkpoints, newlog, payloads, schema, timetravel
 from statemachine.archive import Span
 from statemachine.batch import Batch, Request
 from statemachine.checkpoints import Checkpoint
@@ -228,6 +228,7 @@ def _told(
         digest=done.digest,
         checkpoint=base.digest,
         booted=booted[0] if booted else "",
+        bases=tuple(basetable.read(connection).values()),
         by=by,
     )
     return NewEvent(

@@ -267,6 +267,14 @@ def _index_rare_types(database: Database) -> None:
     database.execute(f"CREATE INDEX events_rare_types ON events (type) WHERE {IS_RARE}")
 
 
+def _add_bases(database: Database) -> None:
+    """Make the table of the registered bases; of logs until then there are none."""
+    columns = {"name": str, "path": str, "sha256": str, "record": str}
+    database.table("bases").create(
+        columns, pk="name", not_null=set(columns) - {"name"}, strict=True
+    )
+
+
 MIGRATIONS: Final[tuple[Callable[[Database], None], ...]] = (
     _create,
     _make_views,  # version 1 had views without `frozen` and `cow_bytes`
@@ -276,6 +284,7 @@ MIGRATIONS: Final[tuple[Callable[[Database], None], ...]] = (
     _shrink_indexes,
     _index_rare_types,
     _make_views,  # version 7 had views that read `source` and `target` from every event
+    _add_bases,
 )
 """Step n makes schema version n + 1 of version n. A version that changes a view is one more
 `_make_views` at the end."""

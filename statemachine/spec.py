@@ -50,6 +50,7 @@ class DiskSpec:
 
     name: DiskName
     base: Path
+    """Until it is declared this may be "base:NAME" or "sha256:DIGEST"; never in the log."""
     state: Desired = Desired.LIVE
     link: Path | None = None
     jail: Jail | None = None

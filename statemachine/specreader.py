@@ -22,7 +22,7 @@ from statemachine.errors import SpecError
 from statemachine.jail import Jail, read_jail
 from statemachine.lifetime import Lifetime
 from statemachine.machine import Desired
-from statemachine.names import NAME_RULE, DiskName, disk_name
+from statemachine.names import BASE_RULE, NAME_RULE, DiskName, base_reference, disk_name
 from statemachine.spec import BUSY_TIMEOUT_S, DiskSpec, DriverChoice, OnBusy
 from statemachine.specfault import SpecFault, shown
 from statemachine.units import (
@@ -214,6 +214,8 @@ class _Reader:
         if not isinstance(text, str) or not text or not text.isprintable():
             self.note(field, text, "a path: printable text, not empty")
             return None
+        if field == "base" and (reference := self._reference(text)) is not None:
+            return reference
         if field != "base" and ".." in Path(text).parts:
             self.note(field, text, "a path without '..'")
             return None
@@ -222,6 +224,14 @@ class _Reader:
             self.note(field, text, f"a path of at most {PATH_LENGTH_MAX} bytes")
             return None
         return path
+
+    def _reference(self, text: str) -> Path | None:
+        """Return the word for a registered base as it stands; None for a path."""
+        try:
+            return Path(text) if base_reference(text) else None
+        except ValueError:
+            self.note("base", text, BASE_RULE)
+            return Path(text)
 
     def _jail(self, table: Mapping[str, object], link: Path | None) -> Jail | None:
         if "jail" not in table:

@@ -53,6 +53,7 @@ _COMMANDS: Final[dict[str, str]] = {
     "export": "carrying",
     "import": "carrying",
     "diff-log": "differing",
+    "base": "basing",
     "orphans": "orphaned",
     "doctor": "doctoring",
     "udev-rules": "ruling",

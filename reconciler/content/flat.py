@@ -7,19 +7,17 @@ May be imported by copying and tests.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable
 
 from reconciler.content.image import Image, Overlaid, Plain
 from reconciler.content.spans import total
 from reconciler.kernel import extents
+from reconciler.kernel.images import sha256_of
 from reconciler.kernel.port import CloneMethod
 
 Tell = Callable[[int, int], None]
 """Is told how many bytes are done, of how many."""
-
-_ZEROS = bytes(extents.PIECE_BYTES)
 
 
 def untold(_done: int, _total: int) -> None:
@@ -66,23 +64,7 @@ def write(
 
 def digest(descriptor: int, tell: Tell = untold) -> str:
     """Return the SHA-256 of an open file in hex; its holes cost no reading."""
-    size = os.fstat(descriptor).st_size
-    found, at = hashlib.sha256(), 0
-
-    def zeros(up_to: int) -> int:
-        for start, end in extents.pieces(at, up_to):
-            found.update(memoryview(_ZEROS)[: end - start])
-            tell(end, size)
-        return up_to
-
-    for begin, stop in extents.data_ranges(descriptor, size):
-        at = zeros(begin)
-        for start, end in extents.pieces(begin, stop):
-            found.update(extents.read_all(descriptor, start, end))
-            tell(end, size)
-        at = stop
-    zeros(size)
-    return found.hexdigest()
+    return sha256_of(descriptor, tell)
 
 
 def _lay_over(image: Overlaid, target: int, tell: Tell) -> None:

@@ -27,6 +27,7 @@ from reconciler.kernel.dm import DeviceMapper
 from reconciler.kernel.dmstruct import Flag, Reply
 from reconciler.kernel.flushing import Flushes
 from reconciler.kernel.holders import HolderFinder
+from reconciler.kernel.images import LinuxImages
 from reconciler.kernel.ioctl import failing, refuse
 from reconciler.kernel.loopdev import LoopDevices
 from reconciler.kernel.port import Capabilities, CowHeader, DmName, FreeSpace, Kernel
@@ -50,7 +51,7 @@ _CAPABLE_S: Final = 0.5
 _IN_USE: Final = "`byre explain` names who holds it"
 
 
-class LinuxKernel(CopySide, StoreFiles, Kernel):
+class LinuxKernel(CopySide, StoreFiles, LinuxImages, Kernel):
     """The port on system calls; see `port` for each method's contract."""
 
     def __init__(

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import attrs
 
+from reconciler.kernel.imageport import Images
 from reconciler.kernel.storejob import Compaction, StoreJob
 from statemachine.units import DEFAULT_CHUNK
 
@@ -99,7 +100,7 @@ class DmName:
     device: DeviceNumber
 
 
-class Kernel(Protocol):
+class Kernel(Images, Protocol):
     """See the module's rules; each method names what is particular to it."""
 
     # --- questions ---------------------------------------------------------------------------

@@ -174,11 +174,14 @@ class Folder(Node):
 class File(Node):
     """A regular file: sparse pages, and what they were at the last sync."""
 
-    __slots__ = ("_before", "_shared", "_undo", "pages", "size", "users")
+    __slots__ = ("_before", "_shared", "_undo", "mode", "pages", "size", "users", "verity")
 
     def __init__(self, fs: FileSystem, path: str, now_ns: int) -> None:
         super().__init__(fs, path, now_ns)
         self.size = 0
+        self.mode = 0o600
+        self.verity = ""
+        """What fs-verity measured; "" where it is off."""
         self.pages: dict[int, bytes] = {}
         self.users = 0
         """Loops and handles that keep the content alive without a name."""

@@ -69,6 +69,7 @@ class Host:
         udev_hold_calls: for how many calls of the port udev has a device open after its resume.
         udev_hold_s: for how many seconds of the clock.
         unreadable: paths that this process may not open.
+        has_verity: whether the file systems have fs-verity.
     """
 
     def __init__(self, clock: Clock, *, capacity: Bytes | None, reuse_inodes: bool) -> None:
@@ -81,6 +82,7 @@ class Host:
         self.udev_hold_calls = 0
         self.udev_hold_s = 0.0
         self.unreadable: set[str] = set()
+        self.has_verity = False
         self.calls: Callable[[], int] = lambda: 0
         self.boot = 0
         self.open_files: list[File] = []

@@ -23,6 +23,7 @@ from reconciler.kernel.sim.copies import CopySide
 from reconciler.kernel.sim.faults import Call, Faults
 from reconciler.kernel.sim.files import os_error
 from reconciler.kernel.sim.host import NO_DEVICE, Host, why_not
+from reconciler.kernel.sim.images import ImageSide
 from reconciler.kernel.sim.jails import JailSide
 from reconciler.kernel.sim.loops import LoopDevice, check_same
 from reconciler.kernel.sim.step import change, question
@@ -43,7 +44,7 @@ from statemachine.observed import (
 from statemachine.units import DEFAULT_CHUNK, Bytes
 
 
-class SimKernel(UserSide, JailSide, TakingSide, CopySide, StoreSide, Kernel):
+class SimKernel(UserSide, JailSide, TakingSide, CopySide, StoreSide, ImageSide, Kernel):
     """The port in memory; see `port` for each method's contract.
 
     Args:
