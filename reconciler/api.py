@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Self
 import attrs
 
 from reconciler import observe, stateroot, thishost, wishes
+from reconciler.allowance import Allowance
 from reconciler.bases import BaseLoops
 from reconciler.clock import Clock, SystemClock
 from reconciler.config import Root, Settings
@@ -95,6 +96,9 @@ class Byre:
             reserve_bytes=reserve_bytes,
         )
         self.settings = settings or Settings.read(self.root.config)
+        self.allowance = Allowance(self.settings.limits, self.kernel, self.root.cows)
+        """What the limits of the root leave; to be measured before disks are begun."""
+        self.log.admit = self.allowance.admit
         self.lock = RootLock(self.root.lock)
         self._followers: list[LogFollower] = []
         """Those that nobody uses just now."""
@@ -272,6 +276,7 @@ class Byre:
         return self._declarer(reason, on_behalf_of).extend(names, until)
 
     def _declarer(self, reason: str, on_behalf_of: str, *, anew: bool = False) -> Declarer:
+        self.allowance.measure()
         return Declarer(
             self.log,
             self.kernel,

@@ -15,6 +15,8 @@ from typing import Any, Final, Self
 
 import attrs
 
+from reconciler import limits
+from reconciler.limits import Limits
 from reconciler.space import CRITICAL, LOW, Watermark, Watermarks
 from statemachine.errors import UsageError
 from statemachine.names import LOG_NAME
@@ -164,6 +166,8 @@ class Settings:
     """At which fill levels of an exception store, in percent, the log tells of it."""
     link_roots: tuple[Path, ...] = attrs.field(default=(), converter=_absolute_paths)
     """The folders below which links may be; none for anywhere."""
+    limits: Limits = attrs.field(factory=Limits, converter=limits.read)
+    """How many disks there may be, and how much room they may have."""
     device_prefix: str = attrs.field(default=DEVICE_PREFIX)
 
     @device_prefix.validator

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from reconciler.checkup import devices, neighbours, software, storage
+from reconciler.checkup import bounds, devices, neighbours, software, storage
 from reconciler.checkup.finding import Check, Finding, Level, Patient
 from reconciler.config import DEVICE_PREFIX, Root
 from reconciler.kernel.port import Kernel
@@ -32,6 +32,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     storage.writable,
     storage.log,
     storage.room,
+    bounds.limits,
     storage.reflink,
     storage.nodev,
     neighbours.udevd,

@@ -11,6 +11,7 @@ from typing import Final
 
 import attrs
 
+from reconciler import allowance
 from reconciler.bases import BaseLoops
 from reconciler.config import Root, Settings
 from reconciler.drivers.clone import Clone
@@ -18,7 +19,7 @@ from reconciler.drivers.dm_snapshot import DmSnapshot
 from reconciler.drivers.port import Appraisal, Driver, Ground, Shape, View
 from reconciler.kernel.port import Capabilities, Kernel
 from statemachine.errors import ActionError
-from statemachine.machine import State
+from statemachine.machine import LIVE, Desired, State
 from statemachine.observed import FileIdentity, ObservedDisk
 from statemachine.projection import Record
 from statemachine.spec import DriverChoice
@@ -64,7 +65,9 @@ def look(
         ActionError: a question to the kernel failed.
     """
     free = kernel.free_space(root.cows)
+    begins = record.state not in LIVE and record.desired in (Desired.ATTACHED, Desired.LIVE)
     ground = Ground(
+        over_limit=allowance.why_full(settings.limits, kernel, root.cows) if begins else "",
         root=root,
         boot_id=kernel.boot_id(),
         capabilities=kernel.capabilities(),

@@ -80,10 +80,12 @@ def no_room(view: View, trigger: Trigger) -> str:
     A new disk needs more than the low watermark, one that only comes back the critical one: it
     would be frozen at once.
     """
-    space = view.ground.space
+    space, rises = view.ground.space, trigger in (Trigger.ATTACH, Trigger.SNAPSHOT, Trigger.RESTORE)
+    if rises and view.ground.over_limit:
+        return view.ground.over_limit
     if trigger is Trigger.ATTACH and view.record.cow is None:
         held = space.level is not SpaceLevel.PLENTY
-    elif trigger in (Trigger.ATTACH, Trigger.SNAPSHOT, Trigger.RESTORE):
+    elif rises:
         held = space.level is SpaceLevel.CRITICAL
     else:
         held = False

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from statemachine import basetable, payloads, projection, recent, registry
+from statemachine.admission import Admission, Admit
 from statemachine.errors import LogDamaged, RefusedError, VersionConflict
 from statemachine.events import GENESIS, Event, EventType, NewEvent, chain_hash, encode
 from statemachine.names import HOST
@@ -99,7 +100,7 @@ class Batch:
 
     `boot_id` and `now_ns` are what the next events get; a story of a longer time moves them.
     `known` has records that need not be read; it is moved along. `proven` is the row of an event
-    that the caller wrote before: it needs no other proof.
+    that the caller wrote before: it needs no other proof. `admit` may refuse a request.
     """
 
     def __init__(
@@ -110,7 +111,9 @@ class Batch:
         known: dict[str, Record | None] | None = None,
         *,
         proven: tuple[object, ...] = (),
+        admit: Admit | None = None,
     ) -> None:
+        self._admit = admit
         self._connection = connection
         self.boot_id = boot_id
         self.now_ns = now_ns
@@ -136,6 +139,8 @@ class Batch:
         bases = self._bases
         try:
             request.stored = [self._placed(event) for event in request.events]
+            if self._admit is not None:
+                self._admit(Admission(self._connection, before[-1], self._records))
         except (VersionConflict, RefusedError, LogDamaged, ValueError) as error:
             request.error = error
             self._seq, self._hash, self._host_version, self.newest, self._records = before

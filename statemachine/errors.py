@@ -108,6 +108,20 @@ class RefusedError(ByreError):
     kind: ClassVar[str] = "refused"
 
 
+class LimitReached(RefusedError):
+    """It would pass a limit of this root."""
+
+    kind = "limit-reached"
+    HINT: ClassVar[str] = "remove disks, or raise the limit in config.toml; nothing was recorded"
+
+    def __init__(self, limit: str, there: str, asked: str, allowed: str) -> None:
+        super().__init__(
+            f"limits.{limit}: there are {there}, {asked} more are asked, {allowed} are allowed",
+            hint=self.HINT,
+        )
+        self.limit = limit
+
+
 class IllegalTransition(RefusedError):
     """The state table has no edge for this trigger from this state."""
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from statemachine import basetable, checkpoints, database
+from statemachine.admission import Admit
 from statemachine.basefacts import Base
 from statemachine.batch import SELECT_EVENTS, Batch, Request, known_record, read_record
 from statemachine.commits import ASKING, Change, Commit
@@ -85,7 +86,9 @@ class EventLog:
         self.boot_id = boot_id
         self.commits = 0
         """How many commits this object made; for benchmarks and tests."""
-        self.on_commit: Callable[[Commit], None] = _nobody_listens
+        self.admit: Admit | None = None
+        """Is asked about each request before it is stored, and may refuse it."""
+        self.on_commit: Callable[[Commit], None] = lambda _commit: None
         """Called after each commit of this object, before `append` returns; must be quick."""
         self._clock_ns = clock_ns
         self.head = head_of(path)
@@ -223,7 +226,8 @@ class EventLog:
         """Commit some requests in one transaction; one thread at a time."""
 
         def write(connection: sqlite3.Connection) -> Commit:
-            batch = Batch(connection, self.boot_id, self._clock_ns(), proven=self._newest_row)
+            now_ns, proven = self._clock_ns(), self._newest_row
+            batch = Batch(connection, self.boot_id, now_ns, proven=proven, admit=self.admit)
             before, _ = batch.head
             for request in group:
                 batch.place(request)
@@ -392,8 +396,3 @@ class EventLog:
 
 def _is_asked(group: Sequence[Request]) -> bool:
     return any(event.type in ASKING for request in group for event in request.stored)
-
-
-def _nobody_listens(commit: Commit) -> None:
-    """Do nothing."""
-    del commit

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
 
-from reconciler import thishost
+from reconciler import allowance, thishost
 from reconciler.cli import describe, options, say
 from reconciler.cli.app import Context
 from reconciler.clock import SystemClock
-from statemachine.errors import NoSuchDisk
+from reconciler.limits import Limits
+from statemachine.errors import NoSuchDisk, UsageError
 from statemachine.eventlog import EventLog
 from statemachine.projection import Record
 
@@ -52,8 +54,18 @@ def get_command(
                 _show(records, "jsonl" if output == "json" else output)
         elif at is None and at_seq is None:
             _show(_now(log, names, everything=everything), output)
+            _sum_up(ctx, log)
         else:
             _show(_earlier(log, names, at, at_seq, archives, everything=everything), output)
+
+
+def _sum_up(ctx: Context, log: EventLog) -> None:
+    """Say how much of the root's limits is used, where it has any."""
+    with contextlib.suppress(UsageError):  # the disks can be shown whatever the settings are
+        limits = ctx.settings.limits
+        if limits != Limits():
+            used = allowance.used(log, thishost.kernel(), ctx.root.cows)
+            say.person(f"limits: {allowance.summary(limits, used)}")
 
 
 def _now(log: EventLog, names: Sequence[str], *, everything: bool) -> list[Record]:

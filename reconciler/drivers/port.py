@@ -68,6 +68,8 @@ class Ground:
     """The room on the file system of the CoW files."""
     cow_levels: tuple[int, ...] = ()
     """At which fill levels of an exception store the log tells of it, in percent, ascending."""
+    over_limit: str = ""
+    """Why a disk may not begin or go live, by the limits of the root."""
 
 
 class Driver(Protocol):
