@@ -217,6 +217,7 @@ class Byre:
         from reconciler.forking import Forker  # noqa: PLC0415 - not for those who read the log
         from reconciler.source import WhenLive  # noqa: PLC0415
 
+        self.allowance.measure()
         forker = Forker(
             self.log,
             self.root,

@@ -16,7 +16,7 @@ from typing import Final
 
 import attrs
 
-from reconciler import specs
+from reconciler import baserefs, specs
 from reconciler.api import Byre
 from reconciler.content import compare, delta, flat
 from reconciler.content.delta import Header, Reader, Writer
@@ -27,6 +27,7 @@ from reconciler.kernel import clone, extents, files, newfile, safepath
 from reconciler.outside import Tell, append, failing, outside, untold
 from reconciler.requester import checked_claim, this_process
 from reconciler.source import WhenLive
+from reconciler.specs import Sourced
 from statemachine import payloads
 from statemachine.errors import IdentityMismatch, RefusedError
 from statemachine.events import CORRELATION_BYTES, NewEvent
@@ -202,7 +203,9 @@ class _Import:
 
     def __init__(self, byre: Byre, name: str, driver: DriverChoice, base: str, tell: Tell) -> None:
         table = {"name": name, "base": base, "state": Desired.PAUSED.value, "driver": driver.value}
-        [self._spec] = parse({"disk": [table]}, source="import", folder=Path.cwd())
+        [spec] = parse({"disk": [table]}, source="import", folder=Path.cwd())
+        [named] = baserefs.all_resolved([Sourced("import", spec)], byre.log)
+        self._spec = named.spec
         self._byre = byre
         self._tell = tell
         self._before = self._record_before()
@@ -224,6 +227,7 @@ class _Import:
         found = self._byre.kernel.identify(own)
         assert found is not None, own
         try:
+            self._byre.allowance.measure()
             events = self._events(path, own, found, pin, reason=reason, claim=claim)
             self._byre.log.append(events)
         except BaseException:

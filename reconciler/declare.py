@@ -29,7 +29,7 @@ from statemachine.errors import (
 )
 from statemachine.eventlog import EventLog
 from statemachine.events import CORRELATION_BYTES, NewEvent
-from statemachine.lifetime import Lifetime, moment_text
+from statemachine.lifetime import Lifetime
 from statemachine.machine import MEETS, Desired, State, Trigger, is_met, path, sources
 from statemachine.payloads import EXTENDED, DiskDeclared, DiskRecovered, Requester
 from statemachine.projection import Record
@@ -284,9 +284,8 @@ class Declarer:
             return self._retried(name) if busy.has_given_up(record.failure) else (name, None)
         if is_met(record.state, desired) and record.desired is desired:
             return name, None
-        if desired is Desired.LIVE and lapse.ends_before(record.wanted, self._log.now_ns()):
-            msg = f"{name}: its time was over at {moment_text(record.expires_at or 0)}"
-            raise RefusedError(msg, hint=f"`byre extend {name}` gives it more")
+        if desired is Desired.LIVE:
+            lapse.refuse_ended(record, self._log.now_ns())
         going_to = MEETS[record.desired]
         allowed = set(sources(trigger))
         legal = record.state in allowed or bool(going_to & allowed)
@@ -355,9 +354,8 @@ class Declarer:
         sparsify: bool = False,
     ) -> NewEvent:
         """Return a later declaration of a disk."""
-        is_over = lapse.is_over(record, self._log.now_ns())
-        is_renewed = why == EXTENDED or (is_over and spec.state in _USED)
-        anew = ("ttl",) if is_renewed else ()
+        anew = lapse.renewed(record, self._log.now_ns()) if spec.state in _USED else ()
+        anew = ("ttl",) if why == EXTENDED else anew
         payload = DiskDeclared(
             **payloads.again(record.spec, spec.to_data(), anew=anew),
             by=self._by,

@@ -13,6 +13,7 @@ from typing import Final
 import attrs
 
 from statemachine import payloads
+from statemachine.errors import RefusedError
 from statemachine.lifetime import OnExpiry, moment_text
 from statemachine.machine import LIVE, Desired, State
 from statemachine.observed import ObservedDisk
@@ -89,6 +90,22 @@ def ends_before(spec: DiskSpec, now_ns: int) -> bool:
     """Tell whether a spec names a time that is over."""
     expires_at = spec.lifetime.expires_at
     return expires_at is not None and expires_at <= now_ns
+
+
+def renewed(record: Record, now_ns: int) -> tuple[str, ...]:
+    """Return which fields a wish to have the disk back says anew: its time begins again."""
+    return ("ttl",) if is_over(record, now_ns) else ()
+
+
+def refuse_ended(record: Record, now_ns: int) -> None:
+    """Refuse to bring a disk back whose spec names a time that is over.
+
+    Raises:
+        RefusedError: it does.
+    """
+    if ends_before(record.wanted, now_ns):
+        msg = f"{record.name}: its time was over at {moment_text(record.expires_at or 0)}"
+        raise RefusedError(msg, hint=f"`byre extend {record.name}` gives it more")
 
 
 def declared(record: Record, why: str) -> DiskDeclared:

@@ -21,6 +21,7 @@ from typing import Final
 
 import attrs
 
+from reconciler import lapse
 from reconciler.config import Root
 from reconciler.duplicate import Duplicate, Duplicator
 from reconciler.requester import checked_claim, this_process
@@ -215,13 +216,14 @@ class Keeper:
         if record.in_flight is not None and record.in_flight.trigger is Trigger.REWIND:
             msg = f"{record.name}: rewind is under way"
             raise TransientError(msg, kind="again", hint="try again when it is done")
+        lapse.refuse_ended(record, now_ns := self._log.now_ns())
         point = _named(record, name)
         waiting = self._path(record, f"@{secrets.token_hex(_TOKEN_BYTES)}")
         copy = self._duplicator.of_file(Path(point.path), self._found(point), waiting)
         rewind = Rewind(point=name, path=str(waiting), file=copy.file, boot_id=self._log.boot_id)
         spec = attrs.evolve(record.wanted, state=Desired.LIVE)
         payload = payloads.DiskDeclared(
-            **payloads.again(record.spec, spec.to_data()),
+            **payloads.again(record.spec, spec.to_data(), anew=lapse.renewed(record, now_ns)),
             by=self._by,
             why="command",
             on_behalf_of=self._claim,

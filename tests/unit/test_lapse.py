@@ -275,3 +275,17 @@ def test_a_throwaway_disk_cannot_be_paused_and_is_removed_at_its_end(stage: Stag
         live(stage, ttl="1h", persistent=False, on_expiry=OnExpiry.PAUSE)
     with pytest.raises(SpecError, match="'idle_pause': found '1h'; allowed: nothing with"):
         live(stage, idle_pause="1h", persistent=False)
+
+
+def test_a_disk_that_goes_back_to_a_point_has_its_time_again(stage: Stage) -> None:
+    live(stage, ttl="1h")
+    stage.byre.checkpoint("sb-1", "clean")
+    assert State.PAUSED is later(stage, HOUR_S)
+    stage.byre.go_back("sb-1", "clean")
+    stage.settle()
+    assert stage.record().desired is Desired.LIVE
+    assert look(stage).lapses_s == pytest.approx(HOUR_S, abs=5)
+    stage.byre.extend(["sb-1"], expires_at=moment_text(stage.clock.now_ns() + 10**10))
+    assert State.PAUSED is later(stage, 11)
+    with pytest.raises(RefusedError, match="was over at"):
+        stage.byre.go_back("sb-1", "clean")
