@@ -47,7 +47,7 @@ from statemachine.machine import Desired, Trigger
 from statemachine.projection import Record
 from statemachine.reserve import RESERVE_BYTES
 from statemachine.spec import BUSY_TIMEOUT_S, DriverChoice, OnBusy
-from statemachine.specreader import parse, parse_lifetime
+from statemachine.specreader import given_of, parse, parse_lifetime
 from statemachine.units import Bytes
 
 if TYPE_CHECKING:
@@ -147,10 +147,9 @@ class Byre:
         table |= {"driver": str(driver), "on_busy": str(on_busy), "busy_timeout_s": busy_timeout_s}
         table |= {"persistent": persistent, "direct_io": direct_io}
         given: dict[str, object] = {"link": link and str(link), "size": size, "jail": jail}
-        given |= {"cow_size": cow_size, "cow_max": cow_max, "chunk_size": chunk_size}
-        given |= {"expires_at": expires_at, "ttl": ttl, "idle_pause": idle_pause}
-        given |= {"on_expiry": on_expiry and str(on_expiry)}
-        [spec] = parse({"disk": [table | _given(given)]}, source="the call", folder=Path.cwd())
+        given |= {"cow_size": cow_size, "cow_max": cow_max, "expires_at": expires_at, "ttl": ttl}
+        given |= {"chunk_size": chunk_size, "idle_pause": idle_pause, "on_expiry": on_expiry}
+        [spec] = parse({"disk": [table | given_of(given)]}, source="the call", folder=Path.cwd())
         wanted = [Sourced("the call", spec)]
         return self.apply(wanted, reason=reason, on_behalf_of=on_behalf_of, anew=True)[0]
 
@@ -273,7 +272,7 @@ class Byre:
     ) -> list[Declared]:
         """Give disks another end, or with neither of the two none; see `Declarer.extend`."""
         table = {"ttl": ttl, "expires_at": expires_at}
-        until = parse_lifetime(_given(table), source="the call")
+        until = parse_lifetime(given_of(table), source="the call")
         return self._declarer(reason, on_behalf_of).extend(names, until)
 
     def _declarer(self, reason: str, on_behalf_of: str, *, anew: bool = False) -> Declarer:
@@ -399,8 +398,3 @@ class Byre:
             return Waiting(self, names, timeout_s).work(reconciler)
         finally:
             self.lock.release()
-
-
-def _given(table: Mapping[str, object]) -> dict[str, object]:
-    """Return what was said of a table; None is what was not."""
-    return {field: value for field, value in table.items() if value is not None}

@@ -84,6 +84,11 @@ def parse_lifetime(table: Mapping[str, object], *, source: str) -> Lifetime:
     return found
 
 
+def given_of(table: Mapping[str, object]) -> dict[str, object]:
+    """Return what was said of a table; None is what was not."""
+    return {field: value for field, value in table.items() if value is not None}
+
+
 def check_unique(specs: Sequence[tuple[str, DiskSpec]]) -> None:
     """Check that no disk is named twice in a set.
 
