@@ -43,7 +43,7 @@ def _in_range(size: _Size, attribute: attrs.Attribute[int], value: int) -> None:
     raise UnitError(f"{value} {unit} is outside of 0 to {size.largest} {unit}")
 
 
-@attrs.frozen(order=True)
+@attrs.frozen
 class _Size:
     """A count of one unit; adds to and compares with its own kind only."""
 
@@ -57,6 +57,20 @@ class _Size:
     def __sub__(self, other: Self) -> Self:
         return type(self)(self.count - self._same_kind(other))
 
+    # Not by attrs, which makes two tuples for each: a look at a disk compares a dozen sizes.
+
+    def __lt__(self, other: Self) -> bool:
+        return self.count < other.count if type(other) is type(self) else NotImplemented
+
+    def __le__(self, other: Self) -> bool:
+        return self.count <= other.count if type(other) is type(self) else NotImplemented
+
+    def __gt__(self, other: Self) -> bool:
+        return self.count > other.count if type(other) is type(self) else NotImplemented
+
+    def __ge__(self, other: Self) -> bool:
+        return self.count >= other.count if type(other) is type(self) else NotImplemented
+
     def __int__(self) -> int:
         return self.count
 
@@ -67,7 +81,7 @@ class _Size:
         return other.count
 
 
-@attrs.frozen(order=True)
+@attrs.frozen
 class Bytes(_Size):
     """A size in bytes, 0 to 2**63 - 512."""
 
@@ -105,7 +119,7 @@ class Bytes(_Size):
         return f"{size:.1f} PiB"
 
 
-@attrs.frozen(order=True)
+@attrs.frozen
 class Sectors(_Size):
     """A size in 512-byte sectors, the unit of dm tables and of sysfs."""
 
