@@ -258,5 +258,14 @@ def _leftovers(record: Record, observed: ObservedDisk, shape: Shape) -> tuple[st
         found.append(f"loop {observed.cow_loop.path}")
     found += longer.left(record, observed)
     found += sparsifying.left(record)
+    if _is_dangling(observed):
+        found.append(f"dangling node {node_path(record)}")
     found += left_links(record, observed, link_texts(record))
     return (*found, *jailing.left_nodes(record, observed))
+
+
+def _is_dangling(observed: ObservedDisk) -> bool:
+    """Tell whether the name of a device that is gone still leads to where one was."""
+    node = observed.node
+    is_link = node is not None and node.kind is LinkKind.SYMLINK
+    return observed.dm is None and is_link and node is not None and node.target.startswith("../dm-")

@@ -310,3 +310,17 @@ def test_a_loop_that_goes_with_a_half_made_device_is_attached_anew(stage: Stage)
     assert [event.data["kind"] for event in failed] == ["again"]
     assert stage.record().state is State.SNAPSHOTTED
     stage.check()
+
+
+def test_a_node_that_could_not_be_dropped_when_its_device_was_removed_is_dropped_later(
+    stage: Stage,
+) -> None:
+    stage.live()
+    stage.kernel.faults.fail("drop_link", errno.EBUSY, about="/dev/mapper/byre-sb-1")
+    stage.command(Trigger.PAUSE)
+    assert stage.record().state is State.PAUSED
+    assert is_gone(stage, Path("/dev/mapper/byre-sb-1"))
+    repaired = [event.data for event in stage.events() if event.type == "drift.detected"]
+    assert repaired[-1]["differences"] == ["dangling node /dev/mapper/byre-sb-1"]
+    stage.check()
+    stage.check_quiet()
