@@ -93,10 +93,13 @@ class Waiting:
     def run(self) -> list[Waited]:
         """Wait for whoever works on the root, and be that if nobody is."""
         with self._byre.following() as follower:
-            awaited = _Awaited(self._byre, self._names)
+            awaited, next_try_s = _Awaited(self._byre, self._names), 0.0
             while (left_s := self._left_s()) > 0:
-                if self._work():
-                    break
+                # Not at each commit that wakes it: those tell that somebody is at work.
+                if (now_s := self._byre.clock.monotonic_s()) >= next_try_s:
+                    if self._work():
+                        break
+                    next_try_s = now_s + FOLLOW_S
                 awaited.read_news()
                 failed = all(map(failed_for_good, awaited.missing()))
                 if failed and all(map(failed_for_good, self._unseen())):
