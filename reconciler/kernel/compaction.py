@@ -57,7 +57,7 @@ def compact_store(job: StoreJob, *, sys: Path) -> Compaction:
             header, _pairs(old, header, disk), store=_read(old), base=_read(below),
             disk_bytes=disk.count,
         )  # fmt: skip
-        if kept.needs_bytes(header) >= before:
+        if not kept.is_worth_it(header, before):
             return Compaction(made=None, before=Bytes(before), after=Bytes(before))
         with safepath.place(into, own=True) as place, newfile.made(place, replace=True) as new:
             os.ftruncate(new, os.fstat(old).st_size)

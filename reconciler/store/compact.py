@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Iterator
+from typing import Final
 
 import attrs
 
@@ -19,6 +20,8 @@ from reconciler.store.layout import HEADER_CHUNKS, PAIR_BYTES, Header, pack_head
 
 Read = Callable[[int, int], bytes]
 """Returns the bytes from one place up to another, with zeros past the end."""
+LEAST_BYTES: Final = 64 * 1024
+"""What zeros alone must give back."""
 _PAIR = struct.Struct("<2Q")
 
 
@@ -35,6 +38,19 @@ class Kept:
     pairs: tuple[tuple[int, int], ...]
     data: int
     dropped: int
+
+    def is_worth_it(self, header: Header, before: int) -> bool:
+        """Tell whether a new store gives room back.
+
+        A file system rounds up, and takes some for itself: a store that was just written anew takes
+        a little more than it needs, and must not be written again for that.
+
+        Args:
+            header: of the store.
+            before: how many bytes the old one takes.
+        """
+        saved = before - self.needs_bytes(header)
+        return saved > 0 if self.dropped else saved >= LEAST_BYTES
 
     def needs_bytes(self, header: Header) -> int:
         """How much room the new store takes."""

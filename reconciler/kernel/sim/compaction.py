@@ -50,7 +50,7 @@ def compact_store(host: Host, job: StoreJob) -> Compaction:
         return Compaction(made=None, before=before, after=before)
     pairs = compact.pairs_in(header, _read(old), old.size)
     kept = compact.judge(header, pairs, store=_read(old), base=_read(below), disk_bytes=disk.count)
-    if kept.needs_bytes(header) >= before.count:
+    if not kept.is_worth_it(header, before.count):
         return Compaction(made=None, before=before, after=before)
     folder = host.tree.make_folders(into.parent, host.now_ns())
     new = File(folder.fs, str(into), host.now_ns())
