@@ -38,6 +38,7 @@ def disk(record: Record, allocated: Allocated) -> dict[str, Any]:
         "link": str(spec.link) if spec.link else None,
         "jail": _jail(record, spec),
         "base": str(spec.base),
+        "size_bytes": record.size.count,
         "cow": _cow(record, spec, allocated),
         "persistent": spec.persistent,
         "parent": _parent(record),
