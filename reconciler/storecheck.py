@@ -29,10 +29,8 @@ from statemachine.units import Bytes
 
 LOOKS_MAX: Final = 3
 """How often the moving file of a live disk is read before what is wrong in it counts."""
-NO_STORE: Final = (
-    "no exception store: the file of a clone is the disk itself, and what is where in that of a "
-    "throwaway disk, only its device knows"
-)
+NO_STORE: Final = "a clone has no exception store: its file is the disk itself"
+THROWAWAY: Final = "a throwaway disk has no exception store: what is where, only its device knows"
 MOVING: Final = (
     "the disk is live, and its file moves while it is read: what the kernel has not committed is "
     "not counted; pause the disk for an answer that holds"
@@ -48,7 +46,8 @@ class Checked:
         disk: the disk it belongs to; "" for a file that was given by its path.
         is_live: whether it moved meanwhile.
         disk_size: of the disk, None where it is not known.
-        report: None for a clone, which has no exception store.
+        report: None for a clone and for a throwaway disk, which have no exception store.
+        why_none: the sentence for that.
     """
 
     path: Path
@@ -56,6 +55,7 @@ class Checked:
     is_live: bool = False
     disk_size: Bytes | None = None
     report: Report | None = None
+    why_none: str = NO_STORE
 
     @property
     def sound(self) -> bool:
@@ -84,7 +84,7 @@ class Checked:
         """What limits the answer; "" when nothing does."""
         if self.is_live:
             return MOVING
-        return "" if self.report else NO_STORE
+        return "" if self.report else self.why_none
 
 
 def check_file(path: Path, *, disk_size: Bytes | None = None) -> Checked:
@@ -101,8 +101,10 @@ def check_disk(sources: Sources, record: Record) -> Checked:
     """Check the file of a disk; raises what `Sources.own_file` does, and ActionError."""
     path, size = sources.own_file(record), record.size
     checked = Checked(path=path, disk=record.name, disk_size=size)
-    if record.driver == DriverChoice.CLONE or not record.wanted.persistent:
+    if record.driver == DriverChoice.CLONE:
         return checked
+    if not record.wanted.persistent:
+        return attrs.evolve(checked, why_none=THROWAWAY)
     is_live = record.state in LIVE
     report = _report(path, size)
     for _ in range(LOOKS_MAX - 1):
