@@ -83,7 +83,7 @@ class Taker:
             NoSuchOrphan, SpecError, VersionConflict: see `Resolver.adopt`.
             ActionError: the kernel refused.
         """
-        [now] = self.look([find.name]) or (find,)
+        [now] = self.look([find.name])
         if now.is_taken:
             return now.disk
         if now.flaw:

@@ -262,7 +262,7 @@ class Looker:
         if home is not None and home.device != file.device:
             yield (
                 f"{find.cow} and {self._root.cows} are on two file systems",
-                f"use a root on the same one: `byre --root {Path(find.cow).parent / 'byre'}`",
+                f"use a root on the same one: `byre --root {self._folder / 'byre'}`",
             )
 
     def _base_flaws(self, find: Find, chunk: Bytes) -> Iterator[Flaw]:

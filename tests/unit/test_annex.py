@@ -253,6 +253,21 @@ def test_a_file_that_was_deleted_under_its_loop(stage: Stage) -> None:
         taker(stage).take(found)
 
 
+def test_a_file_on_another_file_system_than_the_root(stage: Stage) -> None:
+    stage.kernel.mount(Path("/var/lib/wrenn"), None)
+    add(stage, WRENN)
+    assert "two file systems" in refused(stage)
+    assert "--root /var/lib/wrenn/byre" in look(stage).advice
+
+
+def test_a_snapshot_that_is_lost(stage: Stage) -> None:
+    """Its CoW is as large as its image, which a full rewrite overflows."""
+    name = add(stage, WRENN)
+    with pytest.raises(OSError, match="Input/output"):
+        stage.kernel.write(f"/dev/mapper/{name}", 0, b"x" * MIB)
+    assert "the snapshot is invalid" in refused(stage)
+
+
 def test_a_base_that_can_be_written_to(stage: Stage) -> None:
     add_loop(stage, BASE, str(BASE))
     add(stage, WRENN)
