@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -78,11 +78,16 @@ class Checkpoint:
         """Yield the records of those that were removed since the checkpoint before."""
         return self._unpacked(self.gone)
 
-    def _unpacked(self, packed: bytes) -> Iterator[Record]:
+    def removed_but_wanted(self) -> Iterator[Record]:
+        """Yield those of `removed_records` that were wanted again while they were being removed."""
+        return self._unpacked(self.gone, lambda row: row["spec"]["state"] != "removed")
+
+    def _unpacked(
+        self, packed: bytes, is_wanted: Callable[[dict[str, Any]], bool] = lambda _: True
+    ) -> Iterator[Record]:
         try:
-            for row in unpack(packed):
-                yield projection.from_row(row)
-        except (ValueError, zlib.error, RecursionError) as error:
+            yield from map(projection.from_row, filter(is_wanted, unpack(packed)))
+        except (ValueError, KeyError, TypeError, zlib.error, RecursionError) as error:
             msg = f"the checkpoint at event {self.seq} cannot be read: {error}"
             raise LogDamaged(msg, hint=WAY_OUT) from error
 

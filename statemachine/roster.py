@@ -18,7 +18,7 @@ from typing import Self
 from statemachine import projection
 from statemachine.errors import LogDamaged
 from statemachine.events import Event
-from statemachine.machine import State
+from statemachine.machine import Desired, State
 from statemachine.names import HOST
 from statemachine.projection import Record
 
@@ -40,6 +40,8 @@ class Roster:
         self._look_up = removed
         self.living: dict[str, Record] = {}
         """The records of the disks that are not removed, by name."""
+        self._again: dict[str, Record] = {}
+        """Of removed disks that were wanted again while they were being removed."""
         # "" is a private database in a temporary file (sqlite.org/inmemorydb.html).
         self._removed = sqlite3.connect("", isolation_level=None)
         self._removed.execute("CREATE TABLE removed (name TEXT PRIMARY KEY, record TEXT NOT NULL)")
@@ -73,14 +75,22 @@ class Roster:
 
     def put(self, record: Record) -> None:
         """Take a record in, over the one of the same name."""
+        self._again.pop(record.name, None)
         if record.state is State.REMOVED:
             self.living.pop(record.name, None)
+            if record.desired is not Desired.REMOVED:
+                self._again[record.name] = record
             row = (record.name, projection.to_text(record))
             self._removed.execute("INSERT OR REPLACE INTO removed VALUES (?, ?)", row)
         else:
             if record.name not in self.living:
                 self._removed.execute("DELETE FROM removed WHERE name = ?", (record.name,))
             self.living[record.name] = record
+
+    def in_use(self) -> list[Record]:
+        """Return the records by name but for the disks that are removed, and wanted so."""
+        found = self.living | self._again
+        return [found[name] for name in sorted(found)]
 
     def replay(self, events: Iterable[Event]) -> None:
         """Move the records along with some events.

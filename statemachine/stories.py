@@ -42,6 +42,7 @@ class Scribe:
     def __init__(self, log: EventLog) -> None:
         self._log = log
         self._known: dict[str, Record | None] = {}
+        self._last_at = 0
 
     def write(self, story: Iterable[Told]) -> int:
         """Write the moments of a story, all or none, in one transaction.
@@ -54,7 +55,7 @@ class Scribe:
         """
         moments = list(story)  # as a transaction may be tried twice
         known, head = self._log.transact(lambda connection: self._write(connection, moments))
-        self._known = known
+        self._known, self._last_at = known, moments[-1].at if moments else self._last_at
         self._log.head.note(head)
         self._log.checkpoint_when_due(newest=head.seq)
         return sum(len(told.events) for told in moments)
@@ -62,7 +63,7 @@ class Scribe:
     def _write(
         self, connection: sqlite3.Connection, moments: Sequence[Told]
     ) -> tuple[dict[str, Record | None], Noted]:
-        known, last = dict(self._known), 0
+        known, last = dict(self._known), self._last_at
         batch = Batch(connection, self._log.boot_id, 0, known)
         for told in moments:
             assert told.at >= last, "without the guards nothing notes that the clock was set back"

@@ -38,10 +38,10 @@ class Moment:
 
     @classmethod
     def of(cls, seq: int, roster: Roster, *, everything: bool) -> Self:
-        """Return what a roster has, with or without the removed disks."""
+        """Return what a roster has, with or without what `EventLog.in_use` leaves out."""
         if everything:
             return cls(seq=seq, records=list(roster.records()))
-        return cls(seq=seq, records=[roster.living[name] for name in sorted(roster.living)])
+        return cls(seq=seq, records=roster.in_use())
 
 
 def seq_at(log: EventLog, at: int) -> int:
@@ -186,6 +186,9 @@ def load(
             for record in each.removed_records():
                 roster.put(record)
             after = each.seq
+    else:
+        for record in start.removed_but_wanted():
+            roster.put(record)
     for record in start.records():
         roster.put(record)
 

@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 
 from reconciler.bench import story
-from statemachine import checkpoints, history, repair, timetravel
+from statemachine import checkpoints, history, payloads, repair, timetravel
 from statemachine.checkpoints import Checkpoint
 from statemachine.errors import LogDamaged, UsageError
 from statemachine.eventlog import EventLog
+from statemachine.machine import State, Trigger
 from statemachine.projection import Record
 from statemachine.roster import replay
-from tests.unit.events_made import declaration, host_event
+from tests.unit.events_made import declaration, host_event, of_disk
 
 EVENTS, DISKS = 640, 5
 
@@ -233,3 +234,23 @@ def test_one_is_written_only_when_enough_happened_since_the_last(folder: Path) -
         assert log.checkpoint(after_events=3)
         log.append([host_event(), host_event()])
         assert not log.checkpoint(after_events=3)
+
+
+@pytest.mark.parametrize("with_checkpoint", [False, True])
+def test_a_disk_that_is_wanted_again_while_it_is_removed_is_there_at_that_moment(
+    folder: Path, *, with_checkpoint: bool
+) -> None:
+    gone = payloads.TransitionCompleted(
+        trigger=Trigger.REMOVE, source=State.ABSENT, target=State.REMOVED
+    )
+    with EventLog(folder / "byre.db") as log:
+        for name, wanted in (("sb-1", "live"), ("sb-2", "removed")):
+            wish = payloads.DiskDeclared(spec={"state": wanted})
+            log.append([declaration(name), of_disk(name, wish), of_disk(name, gone)])
+        if with_checkpoint:
+            assert log.checkpoint()
+        assert [record.state for record in log.records()] == [State.REMOVED] * 2
+        assert [record.name for record in log.in_use()] == ["sb-1"]
+        then = timetravel.moment(log, log.last_seq())
+        assert then.records == log.in_use()
+        assert len(timetravel.moment(log, log.last_seq(), everything=True).records) == 2
