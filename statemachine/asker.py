@@ -8,7 +8,7 @@ from __future__ import annotations
 import attrs
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, slots=False)
 class Requester:
     """Who asked, as the operating system says."""
 
