@@ -149,7 +149,7 @@ def _note(found: dict[str, list[float]], name: str, work: Callable[[], object]) 
 
 
 def _started(logs: Mapping[str, Path]) -> dict[str, list[float]]:
-    """Do what a reconciler does with a log before its first look at the kernel, in turn; CPU time."""
+    """Do, in turn, what a reconciler does with a log before its first look; in s of CPU time."""
     found: dict[str, list[float]] = {}
     for _ in range(_STARTS):
         for name, path in logs.items():
