@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
+from reconciler import lapse
 from reconciler.kernel.sim import SimCrash
 from reconciler.reconcile import Settled
 from reconciler.specs import Sourced
@@ -16,6 +18,7 @@ from statemachine.errors import RefusedError, SpecError
 from statemachine.lifetime import OnExpiry, moment_text
 from statemachine.machine import Desired, State, Trigger
 from statemachine.observed import Holder
+from statemachine.plight import Held
 from statemachine.spec import OnBusy
 from statemachine.specreader import parse
 from tests.unit.builders import BASE, Stage
@@ -289,3 +292,11 @@ def test_a_disk_that_goes_back_to_a_point_has_its_time_again(stage: Stage) -> No
     assert State.PAUSED is later(stage, 11)
     with pytest.raises(RefusedError, match="was over at"):
         stage.byre.go_back("sb-1", "clean")
+
+
+def test_a_disk_that_is_held_back_does_not_lapse(stage: Stage) -> None:
+    live(stage, ttl="1h")
+    stage.clock.advance_s(HOUR_S)
+    record, now_ns = stage.record(), stage.clock.now_ns()
+    held = attrs.evolve(record, held=Held(message="an older log was put back", since=now_ns))
+    assert (lapse.is_expired(record, now_ns), lapse.is_expired(held, now_ns)) == (True, False)

@@ -214,3 +214,15 @@ def test_doctor_and_get_say_how_much_of_the_limits_is_used(
     (world.root / "config.toml").write_text("limits = 1")
     assert bounds.limits(patient).level is Level.WARNING
     assert world.byre("get").code == 0
+
+
+def test_a_disk_that_is_changed_beside_a_new_one_counts_once(stage: Stage) -> None:
+    limit(stage, disks=2, bytes_promised=2 * FULL)
+    apply(stage, "sb-1")
+    tables = [
+        {"name": "sb-1", "base": str(BASE), "busy_timeout_s": 5},
+        {"name": "sb-2", "base": str(BASE)},
+    ]
+    specs = parse({"disk": tables}, source="a.toml", folder=Path("/"))
+    declared = stage.byre.apply([Sourced("a.toml", spec) for spec in specs])
+    assert [each.changed for each in declared] == [True, True]
