@@ -62,15 +62,16 @@ def disk_on(host: Host, copy: Path, *, whole: str) -> None:
 
 def ends(host: Host) -> None:
     """Let one disk expire and one be idle, while the watchers alone wake the reconciler."""
-    words = ("--direct-io", "--idle-pause", "2s")
-    device = host.live("sb-2", Path("base:debian"), *words)
+    device = host.live("sb-2", Path("base:debian"), "--direct-io")
     cow = Path(host.record("sb-2").cow_path)
     for number in range(3):  # a new exception, and then one that is there
         before = cow.stat().st_mtime_ns
         host.write(device, 4096 * (number // 2), b"the kernel moves the mtime")
         assert cow.stat().st_mtime_ns > before
-    held = host.open(device)
     host.cli.daemon()
+    held = host.open(device)  # not before: a forked reconciler would have it open, too
+    words = ("--base", "base:debian", "--direct-io", "--idle-pause", "2s")
+    host.cli("create", "sb-2", *words)
     host.cli("extend", "sb-1", "--ttl", "1s")
     host.until_settled("sb-1", "paused", timeout_s=60)
     assert host.record("sb-2").state == "snapshotted", "somebody has it open"
