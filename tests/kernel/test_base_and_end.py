@@ -27,7 +27,8 @@ def test_a_base_is_sealed_by_the_kernel_and_disks_on_it_end_when_they_shall(host
         host.assert_proved()
         host.cli.end_children()
         host.cli("remove", "sb-1", "sb-2", "--wait")
-        host.assert_nothing_left()
+        # The loop that stays is the one that the root is mounted by.
+        assert (host.dm_names(), host.loops_on(copy), host.cows()) == ([], [], [])
         host.cli("base", "remove", "debian")
         assert list((root / "bases").iterdir()) == []
 
