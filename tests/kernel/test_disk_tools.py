@@ -10,6 +10,7 @@ import pytest
 
 from statemachine.observed import SnapshotStatus
 from tests.kernel.cli import Cli
+from tests.kernel.counting import assert_of_one_moment, counting
 from tests.kernel.host import MIB, Host, digest, tool
 
 pytestmark = pytest.mark.kernel
@@ -124,27 +125,11 @@ def test_a_live_disk_beside_a_running_reconciler_and_a_writer(host: Host) -> Non
     """Every image is of one moment: two counters that are written together are the same in it."""
     device = host.live("sb-1", host.make_file("base", SIZE))
     daemon = host.cli.daemon()
-    pid = os.fork()
-    if pid == 0:
-        descriptor = os.open(device, os.O_WRONLY | os.O_DSYNC)
-        number = 0
-        while True:
-            number += 1
-            block = number.to_bytes(8, "little") * (CHUNK // 8)
-            os.pwrite(descriptor, block, 0)
-            os.pwrite(descriptor, block, (number % 1000 + 1) * CHUNK)
-            os.pwrite(descriptor, block, SIZE - CHUNK)
-    try:
+    with counting(device, SIZE):
         for number in range(3):
             image = host.folder / f"{number}.img"
             host.cli("flatten", "sb-1", image, "--no-digest")
-            raw = image.read_bytes()
-            first, last = (int.from_bytes(raw[at : at + 8], "little") for at in (0, SIZE - CHUNK))
-            assert 0 <= first - last <= 1
-            assert first > 0
-    finally:
-        os.kill(pid, 9)
-        os.waitpid(pid, 0)
+            assert_of_one_moment(image)
     assert daemon.terminate() == 0
     host.until_settled("sb-1", "snapshotted")
     host.cli("remove", "sb-1", "--wait")

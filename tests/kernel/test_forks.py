@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from tests.kernel.cli import Cli, until
+from tests.kernel.counting import assert_of_one_moment, counting
 from tests.kernel.host import MIB, Host, digest, tool
 
 pytestmark = pytest.mark.kernel
 
-CHUNK = 4096
 SIZE = 16 * MIB
 FORKS = ("sb-2", "sb-3")
 
@@ -83,25 +83,9 @@ def test_forks_of_a_disk_that_is_written_to_are_of_one_moment(host: Host) -> Non
     """Beside a running reconciler: two counters that are written together are the same."""
     device = host.live("sb-1", host.make_file("base", SIZE))
     daemon = host.cli.daemon()
-    pid = os.fork()
-    if pid == 0:
-        descriptor = os.open(device, os.O_WRONLY | os.O_DSYNC)
-        number = 0
-        while True:
-            number += 1
-            block = number.to_bytes(8, "little") * (CHUNK // 8)
-            os.pwrite(descriptor, block, 0)
-            os.pwrite(descriptor, block, (number % 1000 + 1) * CHUNK)
-            os.pwrite(descriptor, block, SIZE - CHUNK)
-    try:
+    with counting(device, SIZE):
         host.cli("fork", "sb-1", *FORKS, "--wait")
-    finally:
-        os.kill(pid, 9)
-        os.waitpid(pid, 0)
-    raw = host.device(FORKS[0]).read_bytes()
-    first, last = (int.from_bytes(raw[at : at + 8], "little") for at in (0, SIZE - CHUNK))
-    assert 0 <= first - last <= 1
-    assert first > 0
+    assert_of_one_moment(host.device(FORKS[0]))
     tool("cmp", host.device(FORKS[0]), host.device(FORKS[1]))
     assert daemon.terminate() == 0
     host.cli("remove", "sb-1", *FORKS, "--wait")
