@@ -5,7 +5,9 @@
     │   └── SpecError                 one or more faults of a spec, all of them at once
     ├── NoSuchDisk                3
     ├── NoSuchOrphan              3
+    ├── NoSuchBase                3
     ├── RefusedError              4   it could be done, and must not be
+    │   ├── LimitReached              it would pass a limit of this root
     │   ├── IllegalTransition         the state table has no such edge
     │   ├── IdentityMismatch          the thing in place is not the thing recorded
     │   ├── ForeignDevice             the thing in place is not byre's

@@ -46,7 +46,7 @@ def make_by_hand(stage: Stage, *, base: Path, cow: Path, sectors: int) -> None:
     [
         (BASE, OTHER_FILE, MIB // 512, "(/srv/other.cow), not on its own file"),
         (OTHER_BASE, None, MIB // 512, "(/srv/other.ext4), not over its base"),
-        (BASE, None, 8, "has 8 sectors, its base 1048576 bytes"),
+        (BASE, None, 8, "has 8 sectors, its disk 1048576 bytes"),
     ],
 )
 def test_a_device_made_by_hand_on_other_things_is_faulted_and_left_alone(
