@@ -1,4 +1,4 @@
-"""What every test can use: Hypothesis profiles, and a folder in memory for logs.
+"""What every test can use: Hypothesis profiles, a folder in memory for logs, logging anew.
 
 `HYPOTHESIS_PROFILE` chooses how many examples are tried: `default`, `ci` (the same ones at every
 run) or `long`.
@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 _COMMON = settings(
@@ -25,6 +26,13 @@ _USUAL = "ci" if os.environ.get("CI") else "default"
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", _USUAL))
 
 SHARED_MEMORY = Path("/dev/shm")
+
+
+@pytest.fixture(autouse=True)
+def _log_as_at_the_start() -> Iterator[None]:
+    """Have no test log into the stream of one before it, which is closed by then."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture
