@@ -21,8 +21,8 @@ EXIT_CODES = {
     "ByreError": 1, "UsageError": 2, "SpecError": 2, "NoSuchDisk": 3, "NoSuchOrphan": 3,
     "NoSuchBase": 3, "RefusedError": 4, "LimitReached": 4, "UnsafePath": 4,
     "IllegalTransition": 4, "IdentityMismatch": 4, "ForeignDevice": 4, "BadSignature": 4,
-    "DeadlinePassed": 5, "LogDamaged": 6, "LogUnavailable": 1, "VersionConflict": 1, "RootBusy": 1, "ActionError": 1,
-    "TransientError": 1, "BlockedError": 1, "PermanentError": 1,
+    "DeadlinePassed": 5, "LogDamaged": 6, "LogUnavailable": 1, "VersionConflict": 1, "RootBusy": 1,
+    "ActionError": 1, "TransientError": 1, "BlockedError": 1, "PermanentError": 1,
 }  # fmt: skip
 
 
