@@ -44,7 +44,7 @@ test-host *ARGS:
 test-vm *ARGS:
     rm -rf "{{out}}" && mkdir -p "{{out}}" "{{coverage}}"
     python -m tests.kernel.microvm
-    COVERAGE_FILE="{{out}}/.coverage.vm" {{vm}} --timeout 3600 --out "{{out}}" -- pytest -m kernel \
+    COVERAGE_FILE="{{out}}/.coverage.vm" {{vm}} --timeout 4500 --out "{{out}}" -- pytest -m kernel \
         -o cache_dir=/tmp/pytest --junitxml "{{out}}/junit.xml" --cov --cov-report= "$@"
     rm -f "{{coverage}}"/.coverage.vm* && cp "{{out}}"/.coverage.vm* "{{coverage}}"
     if [ $# -eq 0 ]; then python -m tests.kernel.completeness "{{out}}/junit.xml"; fi
