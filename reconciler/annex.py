@@ -27,7 +27,7 @@ from reconciler.foreign import Find, Looker, Theirs
 from reconciler.kernel.openfiles import users_of
 from reconciler.orphans import Orphan, OrphanKind, found_event, newly_found
 from reconciler.peers import Peer
-from reconciler.requester import this_process
+from reconciler.requester import as_text, this_process
 from reconciler.resolve import FileUsers, Resolver
 from statemachine.errors import IdentityMismatch, RefusedError
 from statemachine.names import DmUuid
@@ -65,7 +65,7 @@ class Taker:
         self._word = word or Word()
         self._folder = folder or peer.folder
         self._file_users = file_users
-        self._reason = reason.encode(errors="replace").decode()  # an argument may be no text
+        self._reason = as_text(reason)
         self._claim = on_behalf_of
 
     def look(self, wanted: Sequence[str] = ()) -> tuple[Find, ...]:

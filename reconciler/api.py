@@ -163,6 +163,7 @@ class Byre:
         anew: bool = False,
     ) -> list[Declared]:
         """Declare a checked set of specs, all or none; see `Declarer`."""
+        self.allowance.measure()
         return self._declarer(reason, on_behalf_of, anew=anew).apply(wanted, prune=prune)
 
     def command(
@@ -276,7 +277,6 @@ class Byre:
         return self._declarer(reason, on_behalf_of).extend(names, until)
 
     def _declarer(self, reason: str, on_behalf_of: str, *, anew: bool = False) -> Declarer:
-        self.allowance.measure()
         return Declarer(
             self.log,
             self.kernel,

@@ -22,7 +22,7 @@ import attrs
 
 from reconciler import specs
 from reconciler.api import Byre
-from reconciler.requester import this_process
+from reconciler.requester import as_text, this_process
 from statemachine import basetable, payloads
 from statemachine.basefacts import Base
 from statemachine.errors import ActionError, IdentityMismatch, NoSuchBase, RefusedError
@@ -331,6 +331,6 @@ def event(payload: object, reason: str) -> NewEvent:
         type=payloads.type_of(payload),
         data=payloads.to_data(payload),
         actor=this_process().user,
-        reason=reason.encode(errors="replace").decode(),  # an argument may be no text
+        reason=as_text(reason),
         correlation_id=secrets.token_hex(CORRELATION_BYTES),
     )

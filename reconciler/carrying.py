@@ -25,7 +25,7 @@ from reconciler.content.spans import total
 from reconciler.drivers.cow_room import first_size
 from reconciler.kernel import clone, extents, files, newfile, safepath
 from reconciler.outside import Tell, append, failing, outside, untold
-from reconciler.requester import checked_claim, this_process
+from reconciler.requester import as_text, checked_claim, this_process
 from reconciler.source import WhenLive
 from reconciler.specs import Sourced
 from statemachine import payloads
@@ -334,7 +334,7 @@ class _Import:
             actor=by.user,
             expect=self._before.expect if self._before else (0, 0),
             generation=self._generation,
-            reason=reason.encode(errors="replace").decode(),  # an argument may be no text
+            reason=as_text(reason),
             correlation_id=secrets.token_hex(CORRELATION_BYTES),
         )
         data, kind = payloads.to_data(drift), payloads.type_of(drift)

@@ -17,7 +17,7 @@ import attrs
 from reconciler import baserefs, busy, grounds, lapse, linkmoves, sizes, specs
 from reconciler.kernel.port import Kernel
 from reconciler.linkmoves import Takeover
-from reconciler.requester import checked_claim
+from reconciler.requester import request
 from reconciler.specs import Sourced
 from statemachine import payloads
 from statemachine.errors import (
@@ -28,7 +28,7 @@ from statemachine.errors import (
     VersionConflict,
 )
 from statemachine.eventlog import EventLog
-from statemachine.events import CORRELATION_BYTES, NewEvent
+from statemachine.events import NewEvent
 from statemachine.lifetime import Lifetime
 from statemachine.machine import MEETS, Desired, State, Trigger, is_met, path, sources
 from statemachine.payloads import EXTENDED, DiskDeclared, DiskRecovered, Requester
@@ -92,12 +92,9 @@ class Declarer:
         self._notes: dict[str, str] = {}
         self._log = log
         self._kernel = kernel
-        self._by = by
         self._prefix = device_prefix
         self._link_roots = tuple(link_roots)
-        self._reason = reason.encode(errors="replace").decode()  # an argument may be no text
-        self._claim = checked_claim(on_behalf_of)
-        self._correlation_id = secrets.token_hex(CORRELATION_BYTES)
+        self._request = request(reason, on_behalf_of, by=by)
 
     def apply(self, wanted: Sequence[Sourced], *, prune: bool = False) -> list[Declared]:
         """Declare a whole set of specs.
@@ -248,8 +245,8 @@ class Declarer:
             device_name=f"{self._prefix}{each.spec.name}",
             base=base,
             base_name=base_name,
-            by=self._by,
-            on_behalf_of=self._claim,
+            by=self._request.by,
+            on_behalf_of=self._request.claim,
         )
         payload = linkmoves.told(payload, moves, each.spec.name)
         generation = record.generation + 1 if record else 1
@@ -309,7 +306,7 @@ class Declarer:
             was = was or record.failure.consequence
         if not was:
             return name, None
-        payload = DiskRecovered(was=was, by=self._by, on_behalf_of=self._claim)
+        payload = DiskRecovered(was=was, by=self._request.by, on_behalf_of=self._request.claim)
         return name, self._new(name, payload, record, record.generation)
 
     def extend(self, names: Sequence[str], until: Lifetime) -> list[Declared]:
@@ -358,9 +355,9 @@ class Declarer:
         anew = ("ttl",) if why == EXTENDED else anew
         payload = DiskDeclared(
             **payloads.again(record.spec, spec.to_data(), anew=anew),
-            by=self._by,
+            by=self._request.by,
             why=why,
-            on_behalf_of=self._claim,
+            on_behalf_of=self._request.claim,
             without_rewind=without_rewind,
         )
         payload = attrs.evolve(payload, sparsify=sparsify)
@@ -373,9 +370,9 @@ class Declarer:
             type=payloads.type_of(payload),
             data=payloads.to_data(payload),
             payload=payload,
-            actor=self._by.user,
+            actor=self._request.by.user,
             expect=record.expect if record else (0, 0),
             generation=generation,
-            reason=self._reason,
-            correlation_id=self._correlation_id,
+            reason=self._request.reason,
+            correlation_id=self._request.correlation_id,
         )

@@ -22,12 +22,12 @@ import attrs
 from reconciler.config import Root, Settings
 from reconciler.duplicate import Duplicate, Duplicator
 from reconciler.points import Keeper
-from reconciler.requester import checked_claim, this_process
+from reconciler.requester import request
 from reconciler.source import Sources, WhenLive
 from statemachine import payloads
 from statemachine.errors import NoSuchDisk, RefusedError, SpecError
 from statemachine.eventlog import EventLog
-from statemachine.events import CORRELATION_BYTES, NewEvent
+from statemachine.events import NewEvent
 from statemachine.lineage import Parent
 from statemachine.machine import Desired, State, Trigger
 from statemachine.observed import FileIdentity
@@ -90,10 +90,7 @@ class Forker:
         self._prefix = settings.device_prefix
         self._duplicator = Duplicator(sources=sources)
         self._keeper = Keeper(log, root, sources)
-        self._by = this_process()
-        self._reason = reason.encode(errors="replace").decode()  # an argument may be no text
-        self._claim = checked_claim(on_behalf_of)
-        self._correlation_id = secrets.token_hex(CORRELATION_BYTES)
+        self._request = request(reason, on_behalf_of)
 
     def fork(
         self, source: str, names: Sequence[str], *, state: Desired, when_live: WhenLive
@@ -190,9 +187,9 @@ class Forker:
             spec=new.spec.to_data(),
             device_name=f"{self._prefix}{new.spec.name}",
             base=base,
-            by=self._by,
+            by=self._request.by,
             why=payloads.FORKED,
-            on_behalf_of=self._claim,
+            on_behalf_of=self._request.claim,
             forked_from=parent,
         )
         found = payloads.DriftDetected(
@@ -208,11 +205,11 @@ class Forker:
             disk=new.spec.name,
             type=payloads.type_of(declared),
             data=payloads.to_data(declared),
-            actor=self._by.user,
+            actor=self._request.by.user,
             expect=new.before.expect if new.before else (0, 0),
             generation=new.generation,
-            reason=self._reason,
-            correlation_id=self._correlation_id,
+            reason=self._request.reason,
+            correlation_id=self._request.correlation_id,
         )
         data, kind = payloads.to_data(found), payloads.type_of(found)
         return first, attrs.evolve(first, type=kind, data=data, expect=None)

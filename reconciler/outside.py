@@ -13,6 +13,7 @@ from pathlib import Path
 from reconciler.api import Byre
 from reconciler.kernel import newfile, safepath
 from reconciler.kernel.safepath import Place
+from reconciler.requester import as_text
 from statemachine import payloads
 from statemachine.errors import RefusedError, UsageError, from_oserror
 from statemachine.events import CORRELATION_BYTES, NewEvent
@@ -71,7 +72,7 @@ def append(byre: Byre, record: Record, payload: payloads.DiskExported, *, reason
         data=payloads.to_data(payload),
         actor=payload.by.user if payload.by else "",
         generation=record.generation,
-        reason=reason.encode(errors="replace").decode(),  # an argument may be no text
+        reason=as_text(reason),
         correlation_id=secrets.token_hex(CORRELATION_BYTES),
     )
     byre.log.append([event])

@@ -24,7 +24,7 @@ import attrs
 from reconciler import lapse
 from reconciler.config import Root
 from reconciler.duplicate import Duplicate, Duplicator
-from reconciler.requester import checked_claim, this_process
+from reconciler.requester import request
 from reconciler.source import Sources, WhenLive
 from statemachine import lineage, payloads
 from statemachine.errors import (
@@ -36,7 +36,7 @@ from statemachine.errors import (
     UsageError,
 )
 from statemachine.eventlog import EventLog
-from statemachine.events import CORRELATION_BYTES, NewEvent
+from statemachine.events import NewEvent
 from statemachine.lineage import Point, Rewind
 from statemachine.machine import LIVE, Desired, State, Trigger
 from statemachine.names import point_name
@@ -87,10 +87,7 @@ class Keeper:
         self._sources = sources
         self._kernel = sources.kernel
         self._duplicator = Duplicator(sources=sources)
-        self._by = this_process()
-        self._reason = reason.encode(errors="replace").decode()  # an argument may be no text
-        self._claim = checked_claim(on_behalf_of)
-        self._correlation_id = secrets.token_hex(CORRELATION_BYTES)
+        self._request = request(reason, on_behalf_of)
 
     # --- making ------------------------------------------------------------------------------
 
@@ -120,7 +117,10 @@ class Keeper:
         try:
             point = self._point(name, copy)
             kept = payloads.DiskCheckpointed(
-                kept=point, frozen_ns=copy.frozen_ns, by=self._by, on_behalf_of=self._claim
+                kept=point,
+                frozen_ns=copy.frozen_ns,
+                by=self._request.by,
+                on_behalf_of=self._request.claim,
             )
             leaving = () if keep is None else (*record.points, point)[:-keep]
             events = [self._event(record, kept)]
@@ -183,8 +183,8 @@ class Keeper:
         payload = payloads.DiskPointsDropped(
             points=tuple(each.name for each in points),
             why=why,
-            by=self._by,
-            on_behalf_of=self._claim,
+            by=self._request.by,
+            on_behalf_of=self._request.claim,
         )
         return attrs.evolve(self._event(record, payload), expect=None)
 
@@ -224,9 +224,9 @@ class Keeper:
         spec = attrs.evolve(record.wanted, state=Desired.LIVE)
         payload = payloads.DiskDeclared(
             **payloads.again(record.spec, spec.to_data(), anew=lapse.renewed(record, now_ns)),
-            by=self._by,
+            by=self._request.by,
             why="command",
-            on_behalf_of=self._claim,
+            on_behalf_of=self._request.claim,
             rewind=rewind,
         )
         try:
@@ -282,11 +282,11 @@ class Keeper:
             disk=record.name,
             type=payloads.type_of(payload),
             data=payloads.to_data(payload),
-            actor=self._by.user,
+            actor=self._request.by.user,
             expect=record.expect,
             generation=record.generation,
-            reason=self._reason,
-            correlation_id=self._correlation_id,
+            reason=self._request.reason,
+            correlation_id=self._request.correlation_id,
         )
 
 

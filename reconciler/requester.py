@@ -7,17 +7,51 @@ from __future__ import annotations
 
 import os
 import pwd
+import secrets
 import sys
 from pathlib import Path
 from typing import Final
 
+import attrs
+
 from statemachine.errors import UsageError
+from statemachine.events import CORRELATION_BYTES
 from statemachine.payloads import Requester
 
 CLAIM_LENGTH_MAX: Final = 200
 _NOBODY_LOGGED_IN: Final = 2**32 - 1
 _LOGIN_UID: Final = Path("/proc/self/loginuid")
 _DIGITS_MAX: Final = 16
+
+
+@attrs.frozen(kw_only=True)
+class Request:
+    """What all events of one request have in common."""
+
+    by: Requester
+    reason: str
+    claim: str
+    """For whom, as the caller says."""
+    correlation_id: str
+
+
+def request(reason: str, on_behalf_of: str, *, by: Requester | None = None) -> Request:
+    """Begin a request.
+
+    Args:
+        reason: why.
+        on_behalf_of: for whom, as the caller says.
+        by: who asks; None for this process.
+
+    Raises:
+        UsageError: the claim is no short plain text.
+    """
+    return Request(
+        by=by or this_process(),
+        reason=as_text(reason),
+        claim=checked_claim(on_behalf_of),
+        correlation_id=secrets.token_hex(CORRELATION_BYTES),
+    )
 
 
 def this_process() -> Requester:
@@ -31,9 +65,9 @@ def this_process() -> Requester:
         uid=uid,
         user=user,
         pid=os.getpid(),
-        command=_text(command)[:400],
+        command=as_text(command)[:400],
         login_user=login_user,
-        sudo_user=_text(os.environ.get("SUDO_USER", ""))[:CLAIM_LENGTH_MAX],
+        sudo_user=as_text(os.environ.get("SUDO_USER", ""))[:CLAIM_LENGTH_MAX],
     )
 
 
@@ -66,6 +100,6 @@ def _login_uid() -> int | None:
     return None if uid == _NOBODY_LOGGED_IN else uid
 
 
-def _text(argument: str) -> str:
+def as_text(argument: str) -> str:
     """Return an argument or a variable as text, which it need not be."""
     return argument.encode(errors="replace").decode()

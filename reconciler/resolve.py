@@ -11,7 +11,6 @@ What this module does not do: it decides nothing about what a disk would be made
 from __future__ import annotations
 
 import contextlib
-import secrets
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
@@ -22,7 +21,7 @@ from reconciler.adoption import Adopter, Word
 from reconciler.api import Byre
 from reconciler.kernel.openfiles import users_of
 from reconciler.orphans import MAPPER, Orphan, OrphanKind, survey
-from reconciler.requester import checked_claim, this_process
+from reconciler.requester import request, this_process
 from statemachine import payloads
 from statemachine.errors import (
     ActionError,
@@ -31,7 +30,7 @@ from statemachine.errors import (
     RefusedError,
     TransientError,
 )
-from statemachine.events import CORRELATION_BYTES, NewEvent
+from statemachine.events import NewEvent
 from statemachine.names import HOST, base_marker, is_base_marker
 from statemachine.observed import DmDevice, FileIdentity, Holder, LinkKind, Loop
 from statemachine.projection import Record
@@ -68,9 +67,7 @@ class Resolver:
         self._byre = byre
         self._kernel = byre.kernel
         self._file_users = file_users
-        self._reason = reason.encode(errors="replace").decode()  # an argument may be no text
-        self._claim = checked_claim(on_behalf_of)
-        self._correlation_id = secrets.token_hex(CORRELATION_BYTES)
+        self._request = request(reason, on_behalf_of)
 
     def remove(self, name: str) -> Orphan:
         """Take an orphan away.
@@ -135,15 +132,15 @@ class Resolver:
             identity=orphan.identity,
             resolution=resolution,
             by=by,
-            on_behalf_of=self._claim,
+            on_behalf_of=self._request.claim,
         )
         return NewEvent(
             disk=HOST,
             type=payloads.type_of(payload),
             data=payloads.to_data(payload),
             actor=by.user,
-            reason=self._reason,
-            correlation_id=self._correlation_id,
+            reason=self._request.reason,
+            correlation_id=self._request.correlation_id,
         )
 
     # --- removing ----------------------------------------------------------------------------
@@ -236,9 +233,9 @@ class Resolver:
             byre.log.records(),
             device_prefix=byre.settings.device_prefix,
             by=this_process(),
-            reason=self._reason,
-            on_behalf_of=self._claim,
-            correlation_id=self._correlation_id,
+            reason=self._request.reason,
+            on_behalf_of=self._request.claim,
+            correlation_id=self._request.correlation_id,
         )
 
     def _hand_over(self, loop: Loop) -> None:

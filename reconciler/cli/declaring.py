@@ -100,7 +100,7 @@ def apply_command(
 @click.option(
     "--throwaway",
     is_flag=True,
-    help="Its data goes with its device: faster, but it cannot be paused (persistent = false).",
+    help="Its data goes with its device, so it cannot be paused (persistent = false).",
 )
 @click.option("--direct-io", is_flag=True, help="Keep its writes out of the host's page cache.")
 @click.option(
