@@ -33,27 +33,22 @@ EXIT_ORDER = (4, 1, 5)
     "-f", "--file", "where", required=True, metavar="FILE|DIR|-", help="TOML, YAML or JSON."
 )
 @click.option("--prune", is_flag=True, help="Also remove every disk that the specs do not name.")
-@options.waiting
-@options.reasoned
-@options.claimed
-@options.output("table", "json")
+@options.wishing
 @click.pass_obj
 def apply_command(
     ctx: Context,
     *,
     where: str,
     prune: bool,
-    wait: bool,
-    timeout_s: float,
-    reason: str,
-    on_behalf_of: str,
-    output: str,
+    wish: options.Wish,
 ) -> int:
     """Declare every disk of a file, a folder or standard input; all of them or none."""
     wanted = read(where)
     with opened(ctx) as byre:
-        declared = byre.apply(wanted, prune=prune, reason=reason, on_behalf_of=on_behalf_of)
-        return finish(byre, declared, wait=wait, timeout_s=timeout_s, output=output)
+        declared = byre.apply(
+            wanted, prune=prune, reason=wish.reason, on_behalf_of=wish.on_behalf_of
+        )
+        return finish(byre, declared, wish)
 
 
 @click.command(
@@ -128,10 +123,7 @@ def apply_command(
     help="What becomes of it then: pause by default, remove of a throwaway disk.",
 )
 @click.option("--idle-pause", metavar="TIME", help="Pause it when nobody wrote to it for so long.")
-@options.waiting
-@options.reasoned
-@options.claimed
-@options.output("table", "json")
+@options.wishing
 @click.pass_obj
 def create_command(
     ctx: Context,
@@ -154,11 +146,7 @@ def create_command(
     expires_at: str | None,
     on_expiry: str | None,
     idle_pause: str | None,
-    wait: bool,
-    timeout_s: float,
-    reason: str,
-    on_behalf_of: str,
-    output: str,
+    wish: options.Wish,
 ) -> int:
     """Declare one disk."""
     table: dict[str, object] = {"name": name, "base": base, "state": desired, "driver": driver}
@@ -174,33 +162,26 @@ def create_command(
     [spec] = parse({"disk": [table]}, source="create", folder=Path.cwd())
     with opened(ctx) as byre:
         wanted = [Sourced("create", spec)]
-        declared = byre.apply(wanted, reason=reason, on_behalf_of=on_behalf_of, anew=True)
-        return finish(byre, declared, wait=wait, timeout_s=timeout_s, output=output)
+        declared = byre.apply(wanted, reason=wish.reason, on_behalf_of=wish.on_behalf_of, anew=True)
+        return finish(byre, declared, wish)
 
 
 def _commanding(trigger: Trigger, text: str, example: str) -> click.Command:
     @click.command(trigger.value, epilog=options.epilog(example), help=text)
     @options.names(required=True)
-    @options.waiting
-    @options.reasoned
-    @options.claimed
-    @options.output("table", "json")
+    @options.wishing
     @click.pass_obj
     def command(
         ctx: Context,
         *,
         names: tuple[str, ...],
-        wait: bool,
-        timeout_s: float,
-        reason: str,
-        on_behalf_of: str,
-        output: str,
+        wish: options.Wish,
     ) -> int:
         with opened(ctx) as byre:
             declared = byre.command(
-                unique(names), trigger, reason=reason, on_behalf_of=on_behalf_of
+                unique(names), trigger, reason=wish.reason, on_behalf_of=wish.on_behalf_of
             )
-            return finish(byre, declared, wait=wait, timeout_s=timeout_s, output=output)
+            return finish(byre, declared, wish)
 
     return command
 
@@ -218,21 +199,14 @@ pause_command = _commanding(
 )
 @options.names(required=True)
 @click.option("--to", "point", metavar="POINT", help="Go back to a kept point; one NAME only.")
-@options.waiting
-@options.reasoned
-@options.claimed
-@options.output("table", "json")
+@options.wishing
 @click.pass_obj
 def restore_command(
     ctx: Context,
     *,
     names: tuple[str, ...],
     point: str | None,
-    wait: bool,
-    timeout_s: float,
-    reason: str,
-    on_behalf_of: str,
-    output: str,
+    wish: options.Wish,
 ) -> int:
     """Bring paused disks back to life, with their data.
 
@@ -247,12 +221,14 @@ def restore_command(
     with opened(ctx) as byre:
         if point is None:
             declared = byre.command(
-                several, Trigger.RESTORE, reason=reason, on_behalf_of=on_behalf_of
+                several, Trigger.RESTORE, reason=wish.reason, on_behalf_of=wish.on_behalf_of
             )
         else:
-            back = byre.go_back(several[0], point, reason=reason, on_behalf_of=on_behalf_of)
+            back = byre.go_back(
+                several[0], point, reason=wish.reason, on_behalf_of=wish.on_behalf_of
+            )
             declared = [back]
-        return finish(byre, declared, wait=wait, timeout_s=timeout_s, output=output)
+        return finish(byre, declared, wish)
 
 
 remove_command = _commanding(
@@ -298,30 +274,26 @@ def extend_command(
             reason=reason,
             on_behalf_of=on_behalf_of,
         )
-        return finish(byre, declared, wait=False, timeout_s=0.0, output=output)
+        told = options.Wish(
+            wait=False, timeout_s=0.0, reason=reason, on_behalf_of=on_behalf_of, output=output
+        )
+        return finish(byre, declared, told)
 
 
 @click.command("retry", epilog=options.epilog("byre retry sb-1 --wait"))
 @options.names(required=True)
-@options.waiting
-@options.reasoned
-@options.claimed
-@options.output("table", "json")
+@options.wishing
 @click.pass_obj
 def retry_command(
     ctx: Context,
     *,
     names: tuple[str, ...],
-    wait: bool,
-    timeout_s: float,
-    reason: str,
-    on_behalf_of: str,
-    output: str,
+    wish: options.Wish,
 ) -> int:
     """Try failing, stalled or faulted disks again, now."""
     with opened(ctx) as byre:
-        declared = byre.retry(unique(names), reason=reason, on_behalf_of=on_behalf_of)
-        return finish(byre, declared, wait=wait, timeout_s=timeout_s, output=output)
+        declared = byre.retry(unique(names), reason=wish.reason, on_behalf_of=wish.on_behalf_of)
+        return finish(byre, declared, wish)
 
 
 def opened(ctx: Context) -> Byre:
@@ -337,20 +309,18 @@ def unique(names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def finish(
-    byre: Byre, declared: Sequence[Declared], *, wait: bool, timeout_s: float, output: str
-) -> int:
+def finish(byre: Byre, declared: Sequence[Declared], wish: options.Wish) -> int:
     """Wait if asked to, answer, and return the exit code."""
     for each in declared:
         note = f": {each.note}" if each.note else ""
         say.person(f"{each.name}: {'declared' if each.changed else 'unchanged'}{note}")
     names = [each.name for each in declared if byre.log.record(each.name) is not None]
     code = 0
-    if wait:
-        code = _report(_wait(byre, names, timeout_s))
+    if wish.wait:
+        code = _report(_wait(byre, names, wish.timeout_s))
     elif any(each.changed for each in declared) and _is_alone(byre):
         say.person("no reconciler is running on this root: use --wait, or start `byre run`")
-    if output == "json":
+    if wish.output == "json":
         changed = {each.name: each.changed for each in declared}
         rows = [describe.disk(byre.get(name), byre.kernel.allocated) for name in names]
         say.machine([{**row, "changed": changed[row["name"]]} for row in rows])

@@ -32,10 +32,7 @@ from statemachine.machine import Desired
     help="What the new disks should be.",
 )
 @when_live_option
-@options.waiting
-@options.reasoned
-@options.claimed
-@options.output("table", "json")
+@options.wishing
 @click.pass_obj
 def fork_command(
     ctx: Context,
@@ -44,11 +41,7 @@ def fork_command(
     names: tuple[str, ...],
     state: str,
     when_live: str,
-    wait: bool,
-    timeout_s: float,
-    reason: str,
-    on_behalf_of: str,
-    output: str,
+    wish: options.Wish,
 ) -> int:
     """Make new disks of a paused or live disk: the same base, and a copy of its own file.
 
@@ -63,12 +56,12 @@ def fork_command(
                 names,
                 state=Desired(state),
                 when_live=WhenLive(when_live),
-                reason=reason,
-                on_behalf_of=on_behalf_of,
+                reason=wish.reason,
+                on_behalf_of=wish.on_behalf_of,
             )
         for name, parent in zip(made.names, made.parents, strict=True):
             say.person(f"{name}: forked off {parent} by {parent.how}")
         if made.frozen_ns:
             say.person(f"{source}: suspended for {made.frozen_ns / 1e6:.1f} ms")
         declared = [Declared(name=name, changed=True) for name in made.names]
-        return finish(byre, declared, wait=wait, timeout_s=timeout_s, output=output)
+        return finish(byre, declared, wish)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import attrs
 import click
 
 from reconciler.cli import options
@@ -43,10 +44,7 @@ class Size(click.ParamType[Bytes]):
     is_flag=True,
     help="Wait, then check the ext4 file system on it and make it as large; nobody may use it.",
 )
-@options.waiting
-@options.reasoned
-@options.claimed
-@options.output("table", "json")
+@options.wishing
 @click.pass_obj
 def grow_command(
     ctx: Context,
@@ -55,11 +53,7 @@ def grow_command(
     size: Bytes | None,
     cow_max: Bytes | None,
     resize_fs: bool,
-    wait: bool,
-    timeout_s: float,
-    reason: str,
-    on_behalf_of: str,
-    output: str,
+    wish: options.Wish,
 ) -> int:
     """Make a disk larger than its base, or let its CoW file become larger.
 
@@ -71,10 +65,9 @@ def grow_command(
         raise UsageError("say how large: --size SIZE, --cow-max SIZE, or both")
     with opened(ctx) as byre:
         declared = byre.grow(
-            name, size=size, cow_max=cow_max, reason=reason, on_behalf_of=on_behalf_of
+            name, size=size, cow_max=cow_max, reason=wish.reason, on_behalf_of=wish.on_behalf_of
         )
-        must_wait = wait or resize_fs
-        code = finish(byre, declared, wait=must_wait, timeout_s=timeout_s, output=output)
+        code = finish(byre, declared, attrs.evolve(wish, wait=wish.wait or resize_fs))
         if resize_fs and code == 0:
             from reconciler.resizing import resize  # noqa: PLC0415 - only where it is asked for
 
@@ -84,20 +77,13 @@ def grow_command(
 
 @click.command("sparsify", epilog=options.epilog("byre sparsify sb-1 --wait"))
 @options.names(required=True)
-@options.waiting
-@options.reasoned
-@options.claimed
-@options.output("table", "json")
+@options.wishing
 @click.pass_obj
 def sparsify_command(
     ctx: Context,
     *,
     names: tuple[str, ...],
-    wait: bool,
-    timeout_s: float,
-    reason: str,
-    on_behalf_of: str,
-    output: str,
+    wish: options.Wish,
 ) -> int:
     """Make the CoW files of paused disks smaller: what is equal to the base goes, zeros are holes.
 
@@ -105,5 +91,5 @@ def sparsify_command(
     takes its name. With `sparsify = true` in a spec each pause does it.
     """
     with opened(ctx) as byre:
-        declared = byre.sparsify(unique(names), reason=reason, on_behalf_of=on_behalf_of)
-        return finish(byre, declared, wait=wait, timeout_s=timeout_s, output=output)
+        declared = byre.sparsify(unique(names), reason=wish.reason, on_behalf_of=wish.on_behalf_of)
+        return finish(byre, declared, wish)

@@ -19,21 +19,14 @@ from reconciler.cli.declaring import finish, opened
     shell_complete=options.complete_names,
     help="The disk whose link it is.",
 )
-@options.waiting
-@options.reasoned
-@options.claimed
-@options.output("table", "json")
+@options.wishing
 @click.pass_obj
 def link_command(
     ctx: Context,
     *,
     new: str,
     old: str,
-    wait: bool,
-    timeout_s: float,
-    reason: str,
-    on_behalf_of: str,
-    output: str,
+    wish: options.Wish,
 ) -> int:
     """Have the link of disk OLD lead to disk NEW, and belong to it from now on.
 
@@ -42,5 +35,5 @@ def link_command(
     once; whatever has OLD open goes on with it.
     """
     with opened(ctx) as byre:
-        declared = byre.hand_over(new, old, reason=reason, on_behalf_of=on_behalf_of)
-        return finish(byre, declared, wait=wait, timeout_s=timeout_s, output=output)
+        declared = byre.hand_over(new, old, reason=wish.reason, on_behalf_of=wish.on_behalf_of)
+        return finish(byre, declared, wish)
