@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +22,7 @@ import attrs
 
 from reconciler import specs
 from reconciler.api import Byre
+from reconciler.outside import Tell, untold
 from reconciler.requester import as_text, this_process
 from statemachine import basetable, payloads
 from statemachine.basefacts import Base
@@ -32,8 +33,6 @@ from statemachine.observed import FileIdentity
 from statemachine.projection import Record
 from statemachine.schema import IS_RARE
 
-Tell = Callable[[str, int, int], None]
-"""Is told what is being done, and how many bytes of how many are."""
 DIGESTING: Final = "digesting"
 VERIFYING: Final = "verifying"
 _REMOVALS: Final = f"WHERE type = ? AND {IS_RARE} ORDER BY seq"
@@ -66,10 +65,6 @@ class Listed:
     condition: Condition
     why: str
     disks: tuple[str, ...]
-
-
-def untold(_what: str, _done: int, _total: int) -> None:
-    """Tell nobody."""
 
 
 def add(
@@ -203,9 +198,8 @@ def finish_removals(byre: Byre) -> list[Path]:
     there = [byre.root.bases / name for name in byre.kernel.list_folder(byre.root.bases)]
     left = {str(path) for path in there} - kept
     done = []
-    for event in (
-        byre.log.select(f"WHERE type = '{EventType.BASE_REMOVED}' ORDER BY seq") if left else []
-    ):
+    removals = byre.log.select(_REMOVALS, EventType.BASE_REMOVED.value) if left else []
+    for event in removals:
         payload = payloads.read(event)
         if isinstance(payload, payloads.BaseRemoved) and payload.is_copy and payload.path in left:
             with contextlib.suppress(IdentityMismatch):  # one that was made anew since
