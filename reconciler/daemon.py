@@ -11,19 +11,17 @@ itself. May be imported by cli.
 
 from __future__ import annotations
 
-import contextlib
 import enum
 import importlib.metadata
 import random
 import signal
-import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
 import structlog
 
-from reconciler import hostnotes, lapse, orphans, specs, survey
+from reconciler import hostnotes, lapse, orphans, signals, specs, survey
 from reconciler.api import Byre
 from reconciler.guard import Guard
 from reconciler.index import Index
@@ -50,7 +48,6 @@ TAIL_EVENTS: Final = 500
 """With more events than that since the last checkpoint, one is written at the end: the next start
 then reads next to nothing."""
 CHORE_TIMEOUT_S: Final = 3600.0
-_SIGNALS: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 
 
 class Chore(enum.StrEnum):
@@ -119,24 +116,8 @@ class Daemon:
 
     def run_with_signals(self) -> None:
         """`run`, with SIGTERM and SIGINT as `stop` and SIGHUP as `reload`; main thread only."""
-        # Blocked here and in every thread made from here, and waited for by one thread: a handler
-        # could interrupt a thread that holds the very lock that the handler needs.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-        done = threading.Event()
-        thread = threading.Thread(
-            target=self._take_signals, args=(done,), name="byre-signals", daemon=True
-        )
-        thread.start()
-        try:
+        with signals.told(self._take_signal):
             self.run()
-        finally:
-            done.set()
-            assert thread.ident is not None, "it was started"
-            with contextlib.suppress(ProcessLookupError):
-                # It sleeps in the kernel; any signal of its own wakes it.
-                signal.pthread_kill(thread.ident, signal.SIGHUP)
-            thread.join()
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def stop(self, why: str) -> None:
         """End soon, from any thread."""
@@ -153,16 +134,12 @@ class Daemon:
         """Survey the host now, as when a resync is due, from any thread."""
         self._chores.add(Chore.RESYNC)
 
-    def _take_signals(self, done: threading.Event) -> None:
-        while True:
-            got = signal.sigwaitinfo(_SIGNALS)
-            if done.is_set():
-                return
-            if got.si_signo == signal.SIGHUP:
-                self._log.info("reloading")
-                self.reload()
-            else:
-                self.stop(signal.Signals(got.si_signo).name)
+    def _take_signal(self, number: signal.Signals) -> None:
+        if number is signal.SIGHUP:
+            self._log.info("reloading")
+            self.reload()
+        else:
+            self.stop(number.name)
 
     # --- the loop ----------------------------------------------------------------------------
 
