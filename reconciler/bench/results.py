@@ -128,6 +128,24 @@ class Run:
     rows: tuple[RowResult, ...]
 
 
+def renewed(old: Sequence[Run], new: Sequence[Run]) -> list[Run]:
+    """Return the runs of both, without the old rows that were measured anew at the same place.
+
+    A row that was left out this time, since it cannot be measured here or failed, replaces none.
+    """
+    anew = {(run.machine.where, row.name) for run in new for row in run.rows if not row.left_out}
+    kept = [
+        attrs.evolve(
+            run, rows=tuple(row for row in run.rows if (run.machine.where, row.name) not in anew)
+        )
+        for run in old
+    ]
+    told = [
+        attrs.evolve(run, rows=tuple(row for row in run.rows if not row.left_out)) for run in new
+    ]
+    return [run for run in (*kept, *told) if run.rows]
+
+
 def to_json(runs: Sequence[Run]) -> dict[str, Any]:
     """Return runs as plain data; medians and percentiles are beside their samples."""
     converter = cattrs.Converter()

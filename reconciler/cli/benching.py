@@ -11,7 +11,7 @@ import click
 
 from reconciler.bench import counts, page, plots
 from reconciler.bench.plan import EVENTS, EVENTS_QUICK, ROUNDS, ROUNDS_QUICK, Plan
-from reconciler.bench.results import Run, from_json, to_json
+from reconciler.bench.results import Run, from_json, renewed, to_json
 from reconciler.bench.runner import chosen, run
 from reconciler.cli import options, say
 from reconciler.cli.interrupting import ended_by_signals
@@ -62,6 +62,11 @@ EVENTS_MAX = 1_000_000_000
     multiple=True,
     help="Show what another run printed with -o json as well.",
 )
+@click.option(
+    "--into",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Put all that is shown into this file; rows that it has of the same WHERE are replaced.",
+)
 def bench_command(
     *,
     rows: tuple[str, ...],
@@ -74,6 +79,7 @@ def bench_command(
     folder: Path | None,
     where: str,
     others: tuple[Path, ...],
+    into: Path | None,
 ) -> int:
     """Measure byre on this host, in throw-away roots; times are told and never fail.
 
@@ -94,15 +100,29 @@ def bench_command(
         tell=_tell,
     )
     names = chosen(rows)
-    runs = [each for path in others for each in from_json(path.read_text(), source=str(path))]
+    runs = [each for path in others for each in _read(path)]
+    had = _read(into) if into is not None and into.exists() else []
     place = folder or Path(tempfile.gettempdir())
     from reconciler.kernel.linux import LinuxKernel  # noqa: PLC0415 - not for those with a sim
 
     with ended_by_signals():
         runs.append(run(names, plan, LinuxKernel(), place, where=where))
     _show(runs, output)
+    if into is not None:
+        _write(into, renewed(had, runs))
     _draw(runs, plots_folder)
     return 1 if any(row.failed for each in runs for row in each.rows) else 0
+
+
+def _read(path: Path) -> list[Run]:
+    return from_json(path.read_text(encoding="utf-8"), source=str(path))
+
+
+def _write(path: Path, runs: Sequence[Run]) -> None:
+    """Put runs into a file, whole or not at all."""
+    new = path.with_name(f".{path.name}.new")
+    new.write_text(f"{say.document(to_json(runs))}\n", encoding="utf-8")
+    new.replace(path)
 
 
 def _tell(text: str) -> None:

@@ -22,6 +22,7 @@ from reconciler.bench.results import (
     Series,
     from_json,
     quantile,
+    renewed,
     to_json,
 )
 from reconciler.bench.rows import ROWS, Row
@@ -220,6 +221,17 @@ def test_json_is_read_back_as_it_was() -> None:
     assert from_json(text, source="x.json") == [run]
     series = json.loads(text)["runs"][0]["rows"][0]["series"][0]
     assert (series["median"], series["p95"], series["p99"]) == (20.0, 30.0, 30.0)
+
+
+def test_rows_measured_anew_at_a_place_replace_the_old_ones_and_no_others() -> None:
+    create, scale = runner.judged("create", LIFE), runner.judged("scale", CROWD)
+    old = run_of(create, scale)
+    elsewhere = attrs.evolve(old, machine=attrs.evolve(old.machine, where="elsewhere"))
+    again = attrs.evolve(old, rounds=old.rounds + 1, rows=(create,))
+    failed = RowResult(name="scale", title="scale", left_out="it failed", failed=True)
+    new = attrs.evolve(again, rows=(create, failed))
+    assert renewed([old, elsewhere], [new]) == [run_of(scale), elsewhere, again]
+    assert renewed([run_of(create)], [again]) == [again]
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"format": 2, "runs": []}', '{"format": 1}'])

@@ -34,13 +34,13 @@ def bench(capsys: pytest.CaptureFixture[str], *words: str | Path) -> tuple[objec
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Have nothing measured: rows are made up, and what was asked for is kept."""
-    asked: dict[str, Any] = {"failed": False}
+    asked: dict[str, Any] = {"failed": False, "left_out": "made up"}
 
     def made_up(names: list[str], plan: Plan, _kernel: Kernel, parent: Path, *, where: str) -> Run:
         asked.update(names=names, plan=plan, parent=parent)
         machine = describe(parent, where=where)
         rows = [
-            RowResult(name=name, title=name, left_out="made up", failed=asked["failed"])
+            RowResult(name=name, title=name, left_out=asked["left_out"], failed=asked["failed"])
             for name in names
         ]
         return Run(machine=machine, quick=plan.quick, rounds=plan.rounds, rows=tuple(rows))
@@ -77,6 +77,21 @@ def test_another_run_is_shown_with_it(
     _, both, _ = bench(capsys, "sim", "--with", tmp_path / "first.json", "-o", "json")
     names = [[row["name"] for row in each["rows"]] for each in json.loads(both)["runs"]]
     assert (names, measured["names"]) == ([["get"], ["sim"]], ["sim"])
+
+
+def test_a_file_of_figures_is_kept_up_to_date_and_a_foreign_one_is_left_alone(
+    measured: dict[str, Any], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    figures = tmp_path / "figures.json"
+    measured["left_out"] = ""
+    bench(capsys, "get", "sim", "--rounds", "5", "--into", figures)
+    bench(capsys, "get", "--rounds", "6", "--into", figures)
+    runs = json.loads(figures.read_text())["runs"]
+    told = [(each["rounds"], [row["name"] for row in each["rows"]]) for each in runs]
+    assert told == [(5, ["sim"]), (6, ["get"])]
+    figures.write_text("a letter")
+    code, _, err = bench(capsys, "get", "--into", figures)
+    assert (code, "figures.json" in err, figures.read_text()) == (2, True, "a letter")
 
 
 def test_a_row_that_failed_makes_the_command_fail(
