@@ -39,6 +39,7 @@ class RootLock:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._next = path.with_name(f"{path.name}.next")
         self._descriptor: int | None = None
 
     def acquire(self) -> None:
@@ -94,11 +95,11 @@ class RootLock:
         Raises:
             LogUnavailable: as `acquire`.
         """
-        return not self.is_wanted and self._held_by() is None
-
-    @property
-    def _next(self) -> Path:
-        return self._path.with_name(f"{self._path.name}.next")
+        if self._held_by() is not None:
+            return False
+        if self.is_wanted:
+            self.release()
+        return self.is_held
 
     @contextlib.contextmanager
     def _wish(self) -> Iterator[None]:

@@ -16,10 +16,11 @@ from reconciler.reconcile import Reconciler, Settled
 from reconciler.watch.follow import LogFollower
 from reconciler.workers import Workers
 from reconciler.workqueue import WorkQueue
-from statemachine.errors import DeadlinePassed
+from statemachine import standing
+from statemachine.errors import DeadlinePassed, NoSuchDisk
 from statemachine.eventlog import EventLog
-from statemachine.events import EventType
 from statemachine.projection import Record
+from statemachine.standing import Standing
 
 FOLLOW_S: Final = 0.5
 """How often a waiting process looks whether the reconciler that works for it is still there."""
@@ -48,36 +49,64 @@ class OpenRoot(Protocol):
 
 
 class _Awaited:
-    """The records of disks that are waited for: read again only where the log has news of them.
+    """The disks that are waited for: judged again only where the log has news of them.
 
     Each commit wakes who waits. To read two hundred records at each of the hundreds of commits that
     bring them up would take longer than that.
+
+    Args:
+        log: where they are.
+        names: declared disks.
+
+    Raises:
+        NoSuchDisk: one was never declared.
     """
 
-    def __init__(self, byre: OpenRoot, names: list[str]) -> None:
-        self._byre = byre
-        self._seq = byre.log.last_seq()
-        self.records: dict[str, Record] = {name: byre.get(name) for name in names}
-        self._missing: dict[str, Record] = {}
-        self._sort(names)
+    def __init__(self, log: EventLog, names: list[str]) -> None:
+        self._log = log
+        self._standings = {each.name: each for each in standing.of(log, names)}
+        for name in names:
+            if name not in self._standings:
+                raise NoSuchDisk(name)
+        self._names = names
+        self._seq = max((each.seq for each in self._standings.values()), default=0)
+        self._open: set[str] = set()
+        """Those that may still get there, and are not there."""
+        self._recovered: set[str] = set()
+        for each in self._standings.values():
+            self._judge(each)
 
     def read_news(self) -> None:
-        """Read again what was changed since it was read."""
-        self._seq, changed = self._byre.log.changed_since(self._seq)
-        news = [each.disk for each in changed if each.disk in self.records]
-        self.records |= {name: self._byre.get(name) for name in news}
-        self._sort(news)
+        """Judge again what was changed since it was read."""
+        for each in standing.since(self._log, self._seq):
+            self._seq = max(self._seq, each.seq)
+            if each.name in self._standings:
+                self._standings[each.name] = each
+                self._judge(each)
 
-    def missing(self) -> list[Record]:
-        """Return those that are not what is desired of them."""
-        return list(self._missing.values())
+    def are_decided(self, now_ns: int) -> bool:
+        """Tell whether each is there or has failed for good, and was looked at if tried again.
 
-    def _sort(self, names: list[str]) -> None:
-        boot_id = self._byre.log.boot_id
-        for name in names:
-            self._missing.pop(name, None)
-            if not is_there(self.records[name], boot_id=boot_id):
-                self._missing[name] = self.records[name]
+        When a person has a disk tried again its fault is forgotten, and whoever reconciles may not
+        have looked yet; when all is well nothing more is written, so it is a matter of time.
+        """
+        if self._open:
+            return False
+        tried_again = (self._standings[name].read() for name in self._recovered)
+        recent = (record for record in tried_again if now_ns - record.updated_at < LOOK_NS)
+        return all(map(failed_for_good, recent))
+
+    def records(self) -> list[Record]:
+        """Return the records of all, in their order, as they were judged."""
+        return [self._standings[name].read() for name in self._names]
+
+    def _judge(self, each: Standing) -> None:
+        (self._recovered.add if each.was_recovered else self._recovered.discard)(each.name)
+        is_open = each.is_in_flight
+        if not is_open:
+            record, boot_id = each.read(), self._log.boot_id
+            is_open = not is_there(record, boot_id=boot_id) and failed_for_good(record) is None
+        (self._open.add if is_open else self._open.discard)(each.name)
 
 
 class Waiting:
@@ -93,19 +122,19 @@ class Waiting:
     def run(self) -> list[Waited]:
         """Wait for whoever works on the root, and be that if nobody is."""
         with self._byre.following() as follower:
-            awaited, next_try_s = _Awaited(self._byre, self._names), 0.0
+            follower.look()  # what was told before is read now, and wakes nobody
+            awaited, next_try_s = _Awaited(self._byre.log, self._names), 0.0
             while (left_s := self._left_s()) > 0:
                 # Not at each commit that wakes it: those tell that somebody is at work.
                 if (now_s := self._byre.clock.monotonic_s()) >= next_try_s:
                     if self._work():
                         break
                     next_try_s = now_s + FOLLOW_S
-                awaited.read_news()
-                failed = all(map(failed_for_good, awaited.missing()))
-                if failed and all(map(failed_for_good, self._unseen())):
+                if awaited.are_decided(self._byre.clock.now_ns()):
                     # By this very look: a moment later a repair may be in flight again.
-                    return list(map(self._answer, awaited.records.values()))
+                    return list(map(self._answer, awaited.records()))
                 follower.wait(min(left_s, FOLLOW_S))
+                awaited.read_news()
         return [self._answer(self._byre.get(name)) for name in self._names]
 
     def work(self, reconciler: Reconciler) -> list[Waited]:
@@ -122,22 +151,6 @@ class Waiting:
 
     def _is_there(self, record: Record) -> bool:
         return is_there(record, boot_id=self._byre.log.boot_id)
-
-    def _unseen(self) -> list[Record]:
-        """Return the disks that a person had tried again a moment ago.
-
-        Their fault is forgotten, and whoever reconciles may not have looked yet; when all is well
-        nothing more is written, so it is a matter of time.
-        """
-        now_ns = self._byre.clock.now_ns()
-        recent = [r for r in map(self._byre.get, self._names) if now_ns - r.updated_at < LOOK_NS]
-        where = "WHERE disk = ? AND generation = ? AND version = ?"
-        return [
-            record
-            for record in recent
-            for event in self._byre.log.select(where, record.name, *record.expect)
-            if event.type == EventType.DISK_RECOVERED
-        ]
 
     def _work(self) -> bool:
         """Do the work, to the end, if nobody else does; False if somebody else does the rest."""

@@ -21,7 +21,7 @@ from typing import Final, Self
 import attrs
 
 from reconciler.clock import Clock, SystemClock, checked_wait_s
-from reconciler.watch.inotify import Change, Inotify
+from reconciler.watch.inotify import Change, Inotify, Told
 from statemachine.head import HEAD_NAME
 
 REREAD_FIRST_S: Final = 0.02
@@ -50,6 +50,9 @@ class _Sign:
     racy: bool
 
 
+Signs = tuple[_Sign | None, ...]
+
+
 class LogFollower:
     """Sees changes of one log from the moment it is made. Not thread safe; close it.
 
@@ -66,8 +69,15 @@ class LogFollower:
         self._use_inotify = use_inotify
         self.watches = 1
         """How many there were; another one has another descriptor, perhaps of the same number."""
-        self._inotify = _watching(path) if use_inotify else None
-        self._signs = self._look()
+        self._inotify: Inotify | None = None
+        self._has_head = False
+        """Whether the head itself is watched; else, while it is missing, its folder."""
+        self._poll = select.poll()
+        self._signs: Signs | None = None
+        """None when there was a notice since they were looked at."""
+        self._recheck_s = 0.0
+        self._watch()
+        self._look()
 
     def __enter__(self) -> Self:
         return self
@@ -93,12 +103,17 @@ class LogFollower:
             ValueError: the timeout is out of range.
         """
         give_up_s = self._clock.monotonic_s() + checked_wait_s(timeout_s)
-        while not self._changed():
+        remaining_s = timeout_s
+        while True:
+            if self._inotify is not None:
+                self._poll.poll(min(remaining_s, RECHECK_S) * 1000)
+            if self.look():
+                return True
             remaining_s = give_up_s - self._clock.monotonic_s()
             if remaining_s <= 0:
                 return False
-            self._pause(remaining_s)
-        return True
+            if self._inotify is None:
+                self._clock.sleep_s(min(remaining_s, POLL_S))
 
     def fileno(self) -> int | None:
         """Return what to poll for reading, None without inotify; `look` may change it."""
@@ -106,45 +121,56 @@ class LogFollower:
 
     def look(self) -> bool:
         """Tell whether the log has changed since the last look; as `wait`, without waiting."""
-        return self._changed()
+        told = self._told()
+        if self._inotify is not None:
+            if told:
+                self._signs = None
+                return True
+            if self._clock.monotonic_s() < self._recheck_s:
+                return False
+        before = self._signs
+        if self._look() == before and not told:
+            return False
+        if self._inotify is None and self._use_inotify:
+            self._watch()
+            self.watches += 1
+        return True
 
     def close(self) -> None:
         """Give the inotify instance back. Idempotent."""
         if self._inotify is not None:
+            self._poll.unregister(self._inotify.fileno())
             self._inotify.close()
             self._inotify = None
 
-    def _changed(self) -> bool:
-        """Look at both signs of a change and take them as seen."""
-        told = self._told()
-        before, self._signs = self._signs, self._look()
-        changed = told or before != self._signs
-        if changed and self._inotify is None and self._use_inotify:
-            self._inotify = _watching(self._path)
-            self.watches += 1
-        return changed
+    def _watch(self) -> None:
+        if not self._use_inotify:
+            return
+        self._inotify, self._has_head = _watching(self._path)
+        if self._inotify is not None:
+            self._poll.register(self._inotify.fileno(), select.POLLIN)
 
     def _told(self) -> bool:
+        """Tell whether there was a notice; one that the head came or went ends the watch."""
         if self._inotify is None:
             return False
-        notices = self._inotify.read()
-        # Where the head was missing its folder is watched; now it is there, or gone again.
-        moved = any(notice.gone or notice.name == HEAD_NAME for notice in notices)
+        if self._has_head:
+            told = self._inotify.drain()
+            moved, changed = told is Told.GONE, told is Told.SOMETHING
+        else:
+            notices = self._inotify.read()
+            moved = any(notice.gone or notice.name == HEAD_NAME for notice in notices)
+            names = ("", *self._names)
+            changed = any(notice.lost or notice.name in names for notice in notices)
         if moved:
             self.close()
-        names = ("", *self._names)
-        return moved or any(notice.lost or notice.name in names for notice in notices)
+        return moved or changed
 
-    def _pause(self, remaining_s: float) -> None:
-        if self._inotify is None:
-            self._clock.sleep_s(min(remaining_s, POLL_S))
-            return
-        poll = select.poll()
-        poll.register(self._inotify.fileno(), select.POLLIN)
-        poll.poll(min(remaining_s, RECHECK_S) * 1000)
-
-    def _look(self) -> tuple[_Sign | None, ...]:
-        return tuple(self._sign(self._path.with_name(name)) for name in self._names)
+    def _look(self) -> Signs:
+        """Look at the files, and note what is seen; returns it."""
+        signs = tuple(self._sign(self._path.with_name(name)) for name in self._names)
+        self._signs, self._recheck_s = signs, self._clock.monotonic_s() + RECHECK_S
+        return signs
 
     def _sign(self, path: Path) -> _Sign | None:
         try:
@@ -191,17 +217,19 @@ def wait_for_change(path: Path, timeout_s: float, clock: Clock | None = None) ->
         return follower.wait(timeout_s)
 
 
-def _watching(log: Path) -> Inotify | None:
+def _watching(log: Path) -> tuple[Inotify | None, bool]:
+    """Return what watches a log, if anything can, and whether it watches the head itself."""
     try:
         inotify = Inotify()
     except OSError:
-        return None
+        return None, False
     try:
         try:
             inotify.watch_file(log.with_name(HEAD_NAME), Change.MODIFIED)
         except OSError:
             inotify.watch_folder(log.parent, Change.MODIFIED)
+            return inotify, False
     except OSError:
         inotify.close()
-        return None
-    return inotify
+        return None, False
+    return inotify, True

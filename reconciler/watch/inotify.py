@@ -21,9 +21,11 @@ import ctypes
 import enum
 import os
 import select
+import struct
 import types
 import warnings
 from pathlib import Path
+from typing import Final
 
 import attrs
 
@@ -43,6 +45,9 @@ pyinotify.ctypes.util = types.SimpleNamespace(find_library=lambda _name: None)
 _GONE = (
     pyinotify.IN_DELETE_SELF | pyinotify.IN_MOVE_SELF | pyinotify.IN_UNMOUNT | pyinotify.IN_IGNORED
 )
+_HEADER: Final = struct.Struct("iIII")
+"""`struct inotify_event` without its name: watch, mask, cookie, length of the name; inotify(7)."""
+_READ_BYTES: Final = 64 * 1024
 
 
 class Change(enum.IntFlag):
@@ -74,6 +79,15 @@ class Notice:
     """The folder was deleted, moved or unmounted: this watch sees no more of its path."""
     lost: bool = False
     """The queue overflowed or could not be read: anything may have happened."""
+
+
+class Told(enum.Enum):
+    """What notices amount to that nobody takes apart."""
+
+    NOTHING = enum.auto()
+    SOMETHING = enum.auto()
+    GONE = enum.auto()
+    """A watch ended: it sees no more of its path."""
 
 
 class Inotify:
@@ -156,6 +170,27 @@ class Inotify:
             raise OSError(str(error)) from error
         self._notifier.process_events()
         return [_notice(event) for event in self._seen] + lost
+
+    def drain(self) -> Told:
+        """Take what happened since the last call, and tell only whether anything did.
+
+        For who watches one file, and asks at each commit of the log: what pyinotify makes of a
+        notice takes as long as to read a disk's record. Does not wait.
+
+        Raises:
+            OSError: the descriptor cannot be read any more.
+        """
+        try:
+            raw = os.read(self._descriptor, _READ_BYTES)
+        except BlockingIOError:
+            return Told.NOTHING
+        begin = 0
+        while begin < len(raw):
+            _, mask, _, length = _HEADER.unpack_from(raw, begin)
+            if mask & _GONE:
+                return Told.GONE
+            begin += _HEADER.size + length
+        return Told.SOMETHING
 
     def close(self) -> None:
         """End all watches. Idempotent."""

@@ -13,9 +13,12 @@ from reconciler.api import Byre
 from reconciler.config import Settings
 from reconciler.kernel.sim import SimKernel
 from reconciler.waiting import _Awaited
+from statemachine import standing
+from statemachine.commits import Commit
 from statemachine.errors import IllegalTransition, NoSuchDisk, SpecError
 from statemachine.machine import Desired, State, Trigger
 from statemachine.projection import Record
+from statemachine.standing import Standing
 from tests.unit.builders import BASE, MIB, Stage
 
 
@@ -159,23 +162,51 @@ def test_who_waits_reads_only_what_the_log_has_news_of(
     for name in names:
         stage.declare(name)
     read: list[str] = []
-    plain = Byre.get
+    plain = Standing.read
 
-    def get(byre: Byre, name: str) -> Record:
-        read.append(name)
-        return plain(byre, name)
+    def counted(standing: Standing) -> Record:
+        read.append(standing.name)
+        return plain(standing)
 
-    monkeypatch.setattr(Byre, "get", get)
-    awaited = _Awaited(stage.byre, names)
-    assert read == names
+    monkeypatch.setattr(Standing, "read", counted)
+    awaited = _Awaited(stage.byre.log, names)
+    assert sorted(read) == names
     awaited.read_news()
-    assert (read, len(awaited.missing())) == (names, 5)
-    stage.reconciler.reconcile("sb-3")
+    assert len(read) == len(names)
+    assert not awaited.are_decided(0)
+    for name in names[1:]:
+        stage.reconciler.reconcile(name)
+        awaited.read_news()
+    assert sorted(read[len(names) :]) == names[1:]
+    assert not awaited.are_decided(0)
+    stage.reconciler.reconcile("sb-0")
     awaited.read_news()
-    assert read == [*names, "sb-3"]
-    assert [record.name for record in awaited.missing()] == ["sb-0", "sb-1", "sb-2", "sb-4"]
-    assert list(awaited.records) == names
+    assert awaited.are_decided(0)
+    assert [record.name for record in awaited.records()] == names
     stage.byre.command(["sb-3"], Trigger.PAUSE)
     awaited.read_news()
-    assert len(awaited.missing()) == 5, "there before, and not any more"
+    assert not awaited.are_decided(0), "there before, and not any more"
     stage.close()
+
+
+def test_a_disk_in_flight_is_waited_for_without_reading_its_record(folder: Path) -> None:
+    stage = Stage(folder)
+    stage.declare("sb-1")
+    awaited = _Awaited(stage.byre.log, ["sb-1"])
+    seen: list[tuple[bool, bool]] = []
+
+    def look(_: Commit) -> None:
+        awaited.read_news()
+        [now] = standing.of(stage.byre.log, ["sb-1"])
+        seen.append((now.is_in_flight, awaited.are_decided(0)))
+
+    stage.byre.log.on_commit = look
+    stage.reconciler.reconcile("sb-1")
+    assert seen == [(True, False), (True, False), (False, True)]
+    stage.close()
+
+
+def test_who_waits_for_a_disk_that_was_never_declared_is_told(byre: Byre) -> None:
+    byre.ensure("sb-1", base=BASE)
+    with pytest.raises(NoSuchDisk, match="sb-2"):
+        byre.wait(["sb-1", "sb-2"], timeout_s=10)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sqlite3
 import subprocess
@@ -12,8 +13,11 @@ from pathlib import Path
 import pytest
 
 from reconciler.clock import WAIT_S_MAX, FakeClock, SystemClock
-from reconciler.watch.follow import POLL_S, LogFollower, wait_for_change
+from reconciler.watch.follow import POLL_S, RECHECK_S, LogFollower, wait_for_change
 from reconciler.watch.inotify import Inotify
+from statemachine.eventlog import EventLog
+from statemachine.names import LOG_NAME
+from tests.unit.events_made import host_event
 
 LONG_S = 10.0
 BOTH_WAYS = pytest.mark.parametrize("use_inotify", [True, False], ids=["inotify", "polling"])
@@ -211,3 +215,27 @@ def test_to_follow_a_log_starts_no_program(path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(subprocess, "Popen", started)
     with LogFollower(path, use_inotify=True) as follower:
         assert not follower.wait(0.0)
+
+
+def test_what_was_looked_at_wakes_nobody_again(tmp_path: Path) -> None:
+    with EventLog(tmp_path / LOG_NAME) as log, LogFollower(log.path) as follower:
+        log.append([host_event()])
+        assert follower.look()
+        assert not follower.wait(0.2)
+        log.append([host_event()])
+        assert follower.wait(LONG_S)
+
+
+def test_a_write_without_a_notice_is_found_by_looking_again(tmp_path: Path) -> None:
+    clock = FakeClock()
+    with EventLog(tmp_path / LOG_NAME) as log:
+        log.append([host_event()])
+        with (
+            LogFollower(log.path, clock) as follower,
+            contextlib.closing(sqlite3.connect(log.path)) as unnoted,
+        ):
+            unnoted.execute("CREATE TABLE notes (text)")
+            assert not follower.look()
+            clock.advance_s(RECHECK_S)
+            assert follower.look()
+            assert not follower.look()

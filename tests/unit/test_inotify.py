@@ -18,7 +18,7 @@ from reconciler.clock import SystemClock
 from reconciler.watch import folders
 from reconciler.watch.folders import FolderWatcher, Place
 from reconciler.watch.hint import Hint, HintKind, Watcher
-from reconciler.watch.inotify import Change, Inotify
+from reconciler.watch.inotify import Change, Inotify, Told
 from reconciler.watch.thread import STOP_S
 from tests.unit.seen import GIVE_UP_S, QUIET_S, Seen
 
@@ -377,3 +377,17 @@ def test_a_place_is_an_absolute_path() -> None:
 def test_a_missing_place_is_found_within_a_bound() -> None:
     assert folders.MISSING_RECHECK_S < folders.PRESENT_RECHECK_S
     assert folders.MISSING_RECHECK_S < GIVE_UP_S
+
+
+def test_a_file_that_is_watched_alone_tells_only_whether(tmp_path: Path) -> None:
+    path = tmp_path / "head"
+    path.write_text("1")
+    inotify = Inotify()
+    inotify.watch_file(path, Change.MODIFIED)
+    assert inotify.drain() is Told.NOTHING
+    path.write_text("2")
+    path.write_text("3")
+    assert (inotify.drain(), inotify.drain()) == (Told.SOMETHING, Told.NOTHING)
+    path.unlink()
+    assert inotify.drain() is Told.GONE
+    inotify.close()
