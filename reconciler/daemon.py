@@ -26,6 +26,7 @@ from reconciler.api import Byre
 from reconciler.guard import Guard
 from reconciler.index import Index
 from reconciler.known import Known
+from reconciler.news import News
 from reconciler.reconcile import Reconciler, Settled
 from reconciler.watch.hint import Hint, HintKind, Watcher
 from reconciler.watch.linkfolders import LinkFolderWatcher
@@ -35,6 +36,7 @@ from reconciler.workqueue import WorkQueue
 from statemachine import history
 from statemachine.commits import Commit
 from statemachine.errors import ByreError, LogDamaged, LogUnavailable
+from statemachine.head import HEAD_NAME
 from statemachine.projection import Record
 
 SETTLE_S: Final = 0.1
@@ -55,6 +57,7 @@ class Chore(enum.StrEnum):
 
     SPECS = "specs"
     LOG = "log"
+    LINKS = "links"
     RESYNC = "resync"
     STOP = "stop"
 
@@ -83,10 +86,10 @@ class Daemon:
         self._chores: WorkQueue[Chore] = WorkQueue(byre.clock)
         self._index = Index()
         self._known = Known()
+        self._news = News(byre.log, self._known, self._learn)
         self._guard = Guard(
             byre.kernel, byre.root.cows, byre.settings, byre.clock, self._wake_disks_first
         )
-        self._seen_seq = 0
         self._is_thorough = True
         self._why = "stopped"
         self._last_spec_error = ""
@@ -198,11 +201,14 @@ class Daemon:
         return True
 
     def _do(self, chore: Chore) -> None:
+        if chore is Chore.LINKS:
+            self._links.set_folders(self._index.link_folders())
+            return
         if chore is Chore.SPECS:
             self._read_specs()
         elif chore is Chore.RESYNC:
             self._resync()
-        self._read_log()
+        self._wake_disks(self._news.read())
 
     def _resync(self) -> None:
         """Look at every disk; the safety net under every hint that was lost.
@@ -256,19 +262,6 @@ class Daemon:
         except ByreError as error:
             self._log.error("cannot look for orphans", error=error.message, hint=error.hint)
 
-    def _read_log(self) -> None:
-        """Look at the disks that the log has news of, whoever wrote it."""
-        before = self._seen_seq
-        newest, changed = self._byre.log.changed_since(before)
-        # What this process committed itself it knows already.
-        news = [each.disk for each in changed if not self._known.has(each.disk, each.seq)]
-        self._learn([record for name in news if (record := self._byre.log.record(name))])
-        self._links.set_folders(self._index.link_folders())
-        # What our own workers recorded needs no look; they look themselves until all is done.
-        self._wake_disks(each.disk for each in changed if each.was_asked)
-        # Not before: a log that cannot be read now is read again. A worker may have seen more.
-        self._seen_seq = max(self._seen_seq, newest)
-
     def _read_specs(self) -> None:
         """Declare what the specs say; a faulty set changes nothing and is reported once."""
         if self._specs_path is None:
@@ -309,8 +302,7 @@ class Daemon:
         elif hint.kind is HintKind.SPEC:
             self._chores.add_after(Chore.SPECS, SETTLE_S)
         elif hint.kind is HintKind.LOG:
-            if self._is_news():
-                self._chores.add(Chore.LOG)
+            self._hear_of_log(hint)
         elif hint.kind is HintKind.DISK:
             self._wake_disks((hint.name,))
         else:
@@ -318,26 +310,27 @@ class Daemon:
                 self._wake_after_echo(name)
             self._releases.told(hint.name)
 
-    def _is_news(self) -> bool:
-        """Tell whether the log has more than what this process wrote or has read."""
+    def _hear_of_log(self, hint: Hint) -> None:
+        """Read what others appended here, in the watcher's thread: they wait for it."""
+        is_noted = hint.name == HEAD_NAME
         try:
-            return self._byre.log.last_seq() != self._seen_seq
+            if self._news.is_any_by_the_head() if is_noted else self._news.is_any():
+                self._wake_disks(self._news.read())
         except ByreError:
-            return True  # whoever reads it says what is wrong
+            self._chores.add(Chore.LOG)  # there it is tried again, and told
 
     def _take_in(self, commit: Commit) -> None:
         # At once, in the worker's thread: it looks at its disk once more after this, so a hint
         # about a device that the index did not know yet is never missed.
-        self._learn(commit.moved)
-        if commit.was_asked or any(map(_has_link, commit.moved)):
+        if not self._news.take_in(commit):
             self._chores.add(Chore.LOG)
-        elif commit.before == self._seen_seq:
-            self._seen_seq = commit.head.seq
 
     def _learn(self, records: Sequence[Record]) -> None:
         self._known.update(records)
         self._index.update(records)
         self._guard.update(records)
+        if any(map(_may_have_folder, records)):
+            self._chores.add(Chore.LINKS)
 
     def _wake_disks_first(self, names: Sequence[str]) -> None:
         for name in reversed(names):
@@ -349,9 +342,10 @@ class Daemon:
 
     def _wake_after_echo(self, name: str) -> None:
         """Have a disk looked at: now, or when what its last pass did has been told of."""
+        if self._disks.add_after_done(name, ECHO_S):
+            return
         passed_s = self._byre.clock.monotonic_s() - self._passed_s.get(name, -ECHO_S)
-        is_echo = passed_s < ECHO_S or self._disks.is_in_work(name)
-        if is_echo:
+        if passed_s < ECHO_S:
             self._disks.add_after(name, ECHO_S)
         else:
             self._disks.add(name)
@@ -371,5 +365,6 @@ class Daemon:
             )
 
 
-def _has_link(record: Record) -> bool:
-    return bool(record.link) or "link" in record.spec
+def _may_have_folder(record: Record) -> bool:
+    """Tell whether a folder for a link may be there; in a transition it is yet to be made."""
+    return record.in_flight is None and bool(record.link or "link" in record.spec)

@@ -365,15 +365,10 @@ class EventLog:
 
     def changed_since(self, seq: int) -> tuple[int, list[Change]]:
         """Return (newest seq, the disks with events after `seq`); cheap when none has."""
-        newest = self.last_seq()
-        if newest == seq:
-            return newest, []
-        query = (
-            "SELECT disk, max(seq), max(type IN (?, ?)) FROM events "
-            "WHERE seq > ? AND seq <= ? AND disk <> ? GROUP BY disk"
-        )
-        rows = self._read(query, *ASKING, seq, newest, HOST)
-        return newest, [Change(disk, last, bool(was_asked)) for disk, last, was_asked in rows]
+        query = "SELECT disk, max(seq), max(type IN (?, ?)) FROM events WHERE seq > ? GROUP BY disk"
+        rows = self._read(query, *ASKING, seq)
+        newest = max((last for _, last, _ in rows), default=seq)
+        return newest, [Change(name, at, bool(asked)) for name, at, asked in rows if name != HOST]
 
     def _read(self, query: str, *values: object) -> list[Row]:
         with database.told_apart(self.path), self._read_lock:

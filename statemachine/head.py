@@ -40,6 +40,8 @@ class Head:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.seq = 0
+        """Of the newest event that this object was told to note."""
 
     @classmethod
     def of(cls, log: Path) -> Head:
@@ -49,10 +51,15 @@ class Head:
     def read(self) -> Noted | None:
         """Return what was noted last; None if nothing was, or it cannot be read."""
         try:
-            with self.path.open("rb") as file:
-                text = file.read(_LENGTH)
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             return None
+        try:
+            text = os.read(descriptor, _LENGTH)
+        except OSError:
+            return None
+        finally:
+            os.close(descriptor)
         found = _LINE.fullmatch(text.decode(errors="replace"))
         return Noted(int(found[1]), found[2]) if found else None
 
@@ -94,6 +101,7 @@ class Head:
         Several processes note theirs in any order: an older one is as true as a newer one. The
         line has always the same length and is written at once, so nobody reads half of it.
         """
+        self.seq = noted.seq
         line = f"{noted.seq:020d} {noted.hash}\n".encode()
         flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         with contextlib.suppress(OSError):

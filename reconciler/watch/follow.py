@@ -72,6 +72,8 @@ class LogFollower:
         self._inotify: Inotify | None = None
         self._has_head = False
         """Whether the head itself is watched; else, while it is missing, its folder."""
+        self.was_noted = False
+        """Whether it was the head that told of the last change: a commit that says so itself."""
         self._poll = select.poll()
         self._signs: Signs | None = None
         """None when there was a notice since they were looked at."""
@@ -122,6 +124,7 @@ class LogFollower:
     def look(self) -> bool:
         """Tell whether the log has changed since the last look; as `wait`, without waiting."""
         told = self._told()
+        self.was_noted = told and self._inotify is not None and self._has_head
         if self._inotify is not None:
             if told:
                 self._signs = None

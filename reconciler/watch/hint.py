@@ -29,7 +29,7 @@ class HintKind(enum.StrEnum):
     DISK = "disk"
     """A disk, by its own name."""
     LOG = "log"
-    """The event log got more events; the name is that of its file."""
+    """The event log may have more events; the name is that of the file that says so."""
     ALL = "all"
     """Notices were lost, or a place came back: look at everything, specs and log included."""
 

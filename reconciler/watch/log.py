@@ -13,6 +13,7 @@ from reconciler.clock import Clock
 from reconciler.watch.follow import RECHECK_S, LogFollower
 from reconciler.watch.hint import Hint, HintKind, Wake
 from reconciler.watch.thread import EpollThread
+from statemachine.head import HEAD_NAME
 
 
 class LogWatcher:
@@ -38,9 +39,12 @@ class LogWatcher:
         self._follower = follower = LogFollower(self._path, self._clock)
         self._epoll = epoll = select.epoll()
 
+        noted = Hint(source=self.name, kind=HintKind.LOG, name=HEAD_NAME)
+        written = Hint(source=self.name, kind=HintKind.LOG, name=self._path.name)
+
         def ready(_: list[int]) -> None:
             if follower.look():
-                wake(Hint(source=self.name, kind=HintKind.LOG))
+                wake(noted if follower.was_noted else written)
             self._attend(epoll, follower)
 
         self._attend(epoll, follower)

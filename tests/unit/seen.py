@@ -22,11 +22,11 @@ class Seen:
             self.hints.append(hint)
             self._changed.notify_all()
 
-    def has(self, kind: HintKind, name: str = "", *, within_s: float = GIVE_UP_S) -> bool:
-        """Wait until such a hint has come; False when it has not within the time."""
+    def has(self, kind: HintKind, name: str | None = "", *, within_s: float = GIVE_UP_S) -> bool:
+        """Wait until such a hint has come, of any name for None; False when it has not in time."""
         with self._changed:
             return self._changed.wait_for(
-                lambda: any((hint.kind, hint.name) == (kind, name) for hint in self.hints),
+                lambda: any(hint.kind is kind and name in (None, hint.name) for hint in self.hints),
                 within_s,
             )
 

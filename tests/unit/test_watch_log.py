@@ -20,6 +20,7 @@ from tests.unit.seen import GIVE_UP_S, Seen
 @pytest.fixture
 def log(tmp_path: Path) -> Iterator[EventLog]:
     with EventLog(tmp_path / LOG_NAME) as made:
+        made.append([host_event()])
         yield made
 
 
@@ -33,17 +34,17 @@ def seen(log: EventLog) -> Iterator[Seen]:
     watcher.stop()
 
 
-def told(seen: Seen) -> bool:
+def told(seen: Seen, name: str | None = None) -> bool:
     """Tell whether a hint comes, and forget it."""
-    came = seen.has(HintKind.LOG, "", within_s=GIVE_UP_S)
+    came = seen.has(HintKind.LOG, name, within_s=GIVE_UP_S)
     seen.forget()
     return came
 
 
-def test_each_commit_is_a_hint(log: EventLog, seen: Seen) -> None:
+def test_each_commit_is_a_hint_that_names_the_head(log: EventLog, seen: Seen) -> None:
     for _ in range(3):
         log.append([host_event()])
-        assert told(seen)
+        assert told(seen, HEAD_NAME)
 
 
 def test_a_head_that_is_deleted_and_made_again_is_followed(log: EventLog, seen: Seen) -> None:
@@ -64,4 +65,4 @@ def test_a_commit_whose_head_cannot_be_noted_is_found_later(log: EventLog, seen:
     head.mkdir()
     seen.forget()
     log.append([host_event()])
-    assert told(seen)
+    assert told(seen, LOG_NAME)
