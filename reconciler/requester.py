@@ -5,11 +5,11 @@ May be imported by declare, resolve, the API and cli.
 
 from __future__ import annotations
 
+import functools
 import os
 import pwd
 import secrets
 import sys
-from pathlib import Path
 from typing import Final
 
 import attrs
@@ -20,7 +20,7 @@ from statemachine.payloads import Requester
 
 CLAIM_LENGTH_MAX: Final = 200
 _NOBODY_LOGGED_IN: Final = 2**32 - 1
-_LOGIN_UID: Final = Path("/proc/self/loginuid")
+_LOGIN_UID: Final = "/proc/self/loginuid"
 _DIGITS_MAX: Final = 16
 
 
@@ -56,18 +56,23 @@ def request(reason: str, on_behalf_of: str, *, by: Requester | None = None) -> R
 
 def this_process() -> Requester:
     """Return uid, user name, pid and command line of this process."""
-    uid = os.getuid()
-    user = _name(uid)
-    login_uid = _login_uid()
-    login_user = "" if login_uid is None or login_uid == uid else _name(login_uid)
-    command = " ".join([os.path.basename(sys.argv[0]), *sys.argv[1:]])  # noqa: PTH119 - not a path
+    words, sudo_user = tuple(sys.argv), os.environ.get("SUDO_USER", "")
+    return _requester(os.getuid(), _login_uid(), os.getpid(), words, sudo_user)
+
+
+@functools.lru_cache(maxsize=16)
+def _requester(
+    uid: int, login_uid: int | None, pid: int, words: tuple[str, ...], sudo_user: str
+) -> Requester:
+    """Return the same for the same; to look names up each time takes as long as a commit."""
+    command = " ".join([os.path.basename(words[0]), *words[1:]])  # noqa: PTH119 - not a path
     return Requester(
         uid=uid,
-        user=user,
-        pid=os.getpid(),
+        user=_name(uid),
+        pid=pid,
         command=as_text(command)[:400],
-        login_user=login_user,
-        sudo_user=as_text(os.environ.get("SUDO_USER", ""))[:CLAIM_LENGTH_MAX],
+        login_user="" if login_uid in (None, uid) else _name(login_uid),
+        sudo_user=as_text(sudo_user)[:CLAIM_LENGTH_MAX],
     )
 
 
@@ -93,10 +98,15 @@ def _login_uid() -> int | None:
     None where nobody logged in (a service) and where the kernel does not keep it; proc(5).
     """
     try:
-        with _LOGIN_UID.open("rb", buffering=0) as file:
-            uid = int(file.read(_DIGITS_MAX))
+        descriptor = os.open(_LOGIN_UID, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        uid = int(os.read(descriptor, _DIGITS_MAX))
     except (OSError, ValueError):
         return None
+    finally:
+        os.close(descriptor)
     return None if uid == _NOBODY_LOGGED_IN else uid
 
 

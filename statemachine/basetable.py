@@ -7,6 +7,7 @@ it in `statemachine`.
 from __future__ import annotations
 
 import json
+import sqlite3
 from typing import TYPE_CHECKING, Final
 
 from statemachine import payloads, projection, registry
@@ -19,7 +20,6 @@ from statemachine.registry import Bases
 from statemachine.schema import EVENT_COLUMNS, IN_USE, IS_RARE
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Iterable, Mapping
 
 _TYPES: Final = ", ".join(f"'{each.value}'" for each in sorted(registry.TYPES))
@@ -37,9 +37,12 @@ NAMED_MAX: Final = 5
 
 def read(connection: sqlite3.Connection) -> Bases:
     """Return the registered bases; none from a log of an older schema that is only read."""
-    if not _exists(connection):
+    try:
+        rows = connection.execute("SELECT record FROM bases ORDER BY name")
+    except sqlite3.OperationalError:
+        if _exists(connection):
+            raise
         return {}
-    rows = connection.execute("SELECT record FROM bases ORDER BY name")
     return {base.name: base for base in (_base(text) for (text,) in rows)}
 
 

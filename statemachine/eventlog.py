@@ -294,7 +294,8 @@ class EventLog:
 
     def bases(self) -> dict[str, Base]:
         """Return the registered bases, by name."""
-        return self.at_one_moment(basetable.read)
+        with database.told_apart(self.path), self._read_lock:
+            return basetable.read(self._reader)
 
     def record_with_device(self, device_name: str) -> Record | None:
         """Return the record of a disk whose dm device has this name; reads all of them."""
