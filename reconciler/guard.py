@@ -76,6 +76,8 @@ class Guard:
         self._wake = wake
         self._lock = threading.Lock()
         self._stores: dict[str, _Store] = {}
+        self._can_overflow: set[str] = set()
+        """Those of them that are looked at each time; mostly few, or none."""
         self._waiting: set[str] = set()
         """Disks that are frozen or held back for want of room."""
         self._seqs: dict[str, int] = {}
@@ -122,10 +124,13 @@ class Guard:
         if store is None:
             self._stores.pop(record.name, None)
             self._seen.pop(record.name, None)
+            self._can_overflow.discard(record.name)
             return
-        before = self._stores.get(record.name)
         self._stores[record.name] = store
-        if store.can_overflow and (before is None or not before.can_overflow):
+        if not store.can_overflow:
+            self._can_overflow.discard(record.name)
+        elif record.name not in self._can_overflow:
+            self._can_overflow.add(record.name)
             self._changed.set()  # it may need a look sooner than the next one is due
 
     def _store_of(self, record: Record) -> _Store | None:
@@ -165,7 +170,7 @@ class Guard:
         """Look once, and wake whom it concerns; returns in how many seconds to look again."""
         before, space = self._was, self._free()
         self._was = space
-        self._is_written |= before != space
+        self._is_written |= before is not space
         self._look_at_space(before, space)
         now_s = self._clock.monotonic_s()
         if self._is_written and now_s >= self._full_look_due_s:
@@ -175,10 +180,15 @@ class Guard:
         return min(_next_look_s(space), self._look_at_stores(can_overflow=True))
 
     def _free(self) -> Space:
-        free = self._kernel.free_space(self._cows)
+        """Return the room there is: the very same object while nothing was written."""
+        free, was = self._kernel.free_space(self._cows), self._was
+        if was is not None and (free.available, free.total) == (was.available, was.total):
+            return was
         return self._settings.watermarks.judge(available=free.available, total=free.total)
 
     def _look_at_space(self, before: Space | None, space: Space) -> None:
+        if before is space and space.level is not SpaceLevel.CRITICAL:
+            return
         if before is None or before.level is not space.level:
             self._tell(space)
         if space.level is SpaceLevel.CRITICAL:
@@ -205,11 +215,9 @@ class Guard:
     def _look_at_stores(self, *, can_overflow: bool) -> float:
         """Wake the disks that filled past a mark; returns when the next look is due, in seconds."""
         with self._lock:
-            stores = [
-                store
-                for store in self._stores.values()
-                if store.can_overflow is can_overflow and store.name not in self._waiting
-            ]
+            # Not all that there are, each time that a thousand of them are at rest.
+            names = self._can_overflow if can_overflow else self._stores.keys() - self._can_overflow
+            stores = [self._stores[name] for name in sorted(names - self._waiting)]
         soonest_s, due = LOOK_S_MAX, []
         for store in stores:
             used = self._kernel.allocated(store.path).count

@@ -30,7 +30,7 @@ REREAD_LAST_S: Final = 5.0
 """When the log is read again after a notice, for the commit that the notice was early for."""
 POLL_S: Final = 0.2
 """How often the files are looked at without inotify."""
-RECHECK_S: Final = 2.0
+RECHECK_S: Final = 5.0
 """How often they are looked at with it: a folder may be replaced, a write may give no notice."""
 _RACY_NS: Final = 100_000_000
 """A file written this recently may be written again without its times or size changing.
