@@ -31,6 +31,7 @@ from statemachine.units import LARGEST_BYTES, SECTOR_BYTES, Bytes
 
 _FOLDER_MODE: Final = 0o755
 _LISTING: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+_NEW: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 _RMDIR_TRIES_MAX: Final = 3
 
 
@@ -43,9 +44,13 @@ def identify(path: Path, *, follow: bool, sys: Path) -> FileIdentity | None:
         sys: /sys, for the size of a block device, whose st_size is 0.
     """
     try:
-        found = path.stat() if follow else path.lstat()
+        found = os.stat(path, follow_symlinks=follow)  # noqa: PTH116 - asked at each look
     except (FileNotFoundError, NotADirectoryError):
         return None
+    return _identity(found, sys)
+
+
+def _identity(found: os.stat_result, sys: Path) -> FileIdentity:
     size = _device_bytes(found.st_rdev, sys) if stat.S_ISBLK(found.st_mode) else found.st_size
     return FileIdentity(
         device=found.st_dev,
@@ -117,12 +122,13 @@ def list_folder(path: Path) -> tuple[str, ...]:
 def cow_header(path: Path, chunk: Bytes) -> CowHeader:
     """Read the first 16 bytes of a CoW file with chunks of this size and say what they are."""
     try:
-        if not stat.S_ISREG(path.lstat().st_mode):
-            return CowHeader.FOREIGN
         with safepath.regular(path, os.O_RDONLY, follow=False) as descriptor:
-            return parse_header(os.pread(descriptor, layout.HEADER_BYTES, 0), chunk)
+            raw = os.pread(descriptor, layout.HEADER_BYTES, 0)
+    except safepath.Irregular:
+        return CowHeader.FOREIGN
     except (FileNotFoundError, NotADirectoryError):
         return CowHeader.MISSING
+    return parse_header(raw, chunk)
 
 
 def parse_header(raw: bytes, chunk: Bytes) -> CowHeader:
@@ -164,19 +170,25 @@ def create_sparse(path: Path, size: Bytes, *, sys: Path) -> FileIdentity:
         OSError: EEXIST if there is anything at the path; ENOSPC, EFBIG and what else the file
             system says, with the file taken away again.
     """
-    make_parents(path)
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    try:
+        made = _create_sparse(path, size)
+    except FileNotFoundError:  # of the first disk; to ask for it each time takes longer
+        make_parents(path)
+        made = _create_sparse(path, size)
+    return _identity(made, sys)
+
+
+def _create_sparse(path: Path, size: Bytes) -> os.stat_result:
     with safepath.place(path, own=True) as (folder, name):
-        with ioctl.opened(name, flags, folder=folder) as descriptor:
+        with ioctl.opened(name, _NEW, folder=folder) as descriptor:
             try:
                 os.ftruncate(descriptor, size.count)
                 os.fsync(descriptor)
+                made = os.fstat(descriptor)
             except OSError:
                 os.unlink(name, dir_fd=folder)
                 raise
         newfile.sync_folder(folder)
-    made = identify(path, follow=False, sys=sys)
-    assert made is not None, path
     return made
 
 

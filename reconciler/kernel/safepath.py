@@ -12,18 +12,15 @@ May be imported by the kernel layer, by stateroot and by specs.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import grp
 import os
 import pwd
 import shlex
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from reconciler.kernel import ioctl
 from statemachine.errors import UnsafePath
 
 _SYMLINKS_MAX: Final = 40  # MAXSYMLINKS, include/linux/namei.h
@@ -43,6 +40,8 @@ class _Folder(NamedTuple):
     found: os.stat_result
     path: str
     """As text: a `Path` for each part takes longer than to open it."""
+    kept: bool
+    """What `keeps` says of it: asked once, as nearly every folder on the way is such a one."""
 
 
 # --- the rule ------------------------------------------------------------------------------------
@@ -97,14 +96,18 @@ def remedy(path: Path, found: os.stat_result) -> str:
 
 def _others_write(found: os.stat_result) -> bool:
     """Tell whether anybody but its owner may write to a file or folder, by its mode."""
+    if not found.st_mode & _NOT_OWNER:
+        return False
     if found.st_mode & stat.S_IWOTH:
         return True
     return bool(found.st_mode & stat.S_IWGRP) and not _is_own_group(found.st_uid, found.st_gid)
 
 
 def _is_trusted(uid: int) -> bool:
+    if uid == 0 or uid == os.geteuid():
+        return True
     # In a user namespace the host's root is a stranger by number; it owns "/" all the same.
-    return uid in {0, os.geteuid(), os.stat("/").st_uid}  # noqa: PTH116 - one call, no Path
+    return uid == os.stat("/").st_uid  # noqa: PTH116 - one call, no Path
 
 
 def _is_own_group(uid: int, gid: int) -> bool:
@@ -164,8 +167,7 @@ class place:  # noqa: N801 - used as a function
         self._folder.__exit__()
 
 
-@contextlib.contextmanager
-def regular(path: Path, flags: int, *, follow: bool) -> Iterator[int]:
+class regular:  # noqa: N801 - used as a function; each look at a CoW file makes one
     """Open a regular file, and nothing else: opening a pipe may wait, opening a device may act.
 
     Args:
@@ -174,24 +176,42 @@ def regular(path: Path, flags: int, *, follow: bool) -> Iterator[int]:
         follow: whether a symlink at its end is followed.
 
     Raises:
-        OSError: ELOOP for a symlink, EISDIR for a folder to be written, EINVAL for what else is
+        Irregular: ELOOP for a symlink, EISDIR for a folder to be written, EINVAL for what else is
             no regular file.
+        OSError: as for any path.
     """
-    looking = os.O_PATH if follow else os.O_PATH | os.O_NOFOLLOW
-    with ioctl.opened(path, looking) as found:
-        mode = os.fstat(found).st_mode
-        if not stat.S_ISREG(mode):
-            raise _irregular(path, mode, flags)
-        with ioctl.opened(Path(f"/proc/self/fd/{found}"), flags) as descriptor:
-            yield descriptor
+
+    __slots__ = ("_descriptor", "_flags", "_follow", "_path")
+
+    def __init__(self, path: Path, flags: int, *, follow: bool) -> None:
+        self._path, self._flags, self._follow = path, flags, follow
+
+    def __enter__(self) -> int:
+        looking = os.O_PATH | os.O_CLOEXEC
+        found = os.open(self._path, looking if self._follow else looking | os.O_NOFOLLOW)
+        try:
+            mode = os.fstat(found).st_mode
+            if not stat.S_ISREG(mode):
+                raise _irregular(self._path, mode, self._flags)
+            self._descriptor = os.open(f"/proc/self/fd/{found}", self._flags | os.O_CLOEXEC)
+        finally:
+            os.close(found)
+        return self._descriptor
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._descriptor)
 
 
-def _irregular(path: Path, mode: int, flags: int) -> OSError:
+class Irregular(OSError):
+    """Something else than a regular file is where one was meant."""
+
+
+def _irregular(path: Path, mode: int, flags: int) -> Irregular:
     if stat.S_ISLNK(mode):
-        return OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+        return Irregular(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
     if stat.S_ISDIR(mode) and flags & os.O_ACCMODE != os.O_RDONLY:
-        return OSError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    return OSError(errno.EINVAL, "it is no regular file", str(path))
+        return Irregular(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    return Irregular(errno.EINVAL, "it is no regular file", str(path))
 
 
 class _Walk:
@@ -231,8 +251,7 @@ class _Walk:
         """Enter a folder, or return the text of the symlink that is in its place."""
         here = self._way[-1]
         entry = self._push(_open_part(name, here.descriptor), f"{here.path}/{name}")
-        why = objection(here.found, entry.found)
-        if why:
+        if not here.kept and (why := objection(here.found, entry.found)):
             raise self._refused(f"{entry.path} {why}", here)
         if stat.S_ISLNK(entry.found.st_mode):
             text = os.readlink("", dir_fd=entry.descriptor)  # of the very one that was judged
@@ -240,13 +259,15 @@ class _Walk:
             return text
         if not stat.S_ISDIR(entry.found.st_mode):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(self._path))
-        if self._own and not holds(entry.found, guest=self._guest):
+        if self._own and not (entry.kept or holds(entry.found, guest=self._guest)):
             raise self._refused("another user can replace what byre keeps there", entry)
         return ""
 
     def _push(self, descriptor: int, path: str) -> _Folder:
-        self._way.append(_Folder(descriptor, os.fstat(descriptor), path))
-        return self._way[-1]
+        found = os.fstat(descriptor)
+        entered = _Folder(descriptor, found, path, keeps(found))
+        self._way.append(entered)
+        return entered
 
     def _back(self, steps: int) -> str:
         """Go up, not above "/"; always by the way that was come."""
