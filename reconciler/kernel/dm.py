@@ -1,9 +1,9 @@
 """Device-mapper by its ioctl interface: create, load, resume, suspend, remove, look, list.
 
-Each call opens /dev/mapper/control, makes its ioctls with buffers of its own and closes it, so
-any number of threads may call at once (libdevmapper could not; kernel fact 8). No udev cookie
-is given and nobody waits for udev (facts 4 to 6). No policy: what a device is for, and whether it
-is ours, is decided above; `linux` checks the UUID before a removal.
+Each call has a buffer of its own, on one kept descriptor of /dev/mapper/control, so any number
+of threads may call at once (libdevmapper could not; kernel fact 8). No udev cookie is given and
+nobody waits for udev (facts 4 to 6). No policy: what a device is for, and whether it is ours, is
+decided above; `linux` checks the UUID before a removal.
 
 Privilege: CAP_SYS_ADMIN for everything, also for looking.
 Raises OSError; may be imported by `linux`, `bench` and `reconciler.watch` (for `EventPoll`).
@@ -12,6 +12,7 @@ Raises OSError; may be imported by `linux`, `bench` and `reconciler.watch` (for 
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import time
 from pathlib import Path
@@ -25,35 +26,43 @@ from reconciler.kernel.dmstruct import (
     Reply,
     Target,
     is_full,
+    is_same_device,
     pack_request,
+    read_data,
     read_names,
     read_reply,
     read_targets,
     read_versions,
 )
+from reconciler.kernel.keptnode import KeptNode
 from reconciler.kernel.port import DmName
 from reconciler.kernel.table import TARGET, TableError, format_table, parse_status, parse_table
 from statemachine.observed import DeviceNumber, DmDevice, OriginTable, SnapshotStatus, SnapshotTable
 
-_BUFFER_BYTES: Final = 4 * 1024
+_BUFFER_BYTES: Final = 1024
+"""Enough for a device and its table of a target or two; lists begin larger."""
+_LIST_BYTES: Final = 16 * 1024
 _BUFFER_BYTES_MAX: Final = 64 * 1024 * 1024
 """More than the list of all 2**20 device numbers' usual names needs."""
 _LOOKS_MAX: Final = 5
 _STATUS_FLAGS: Final = Flag.NOFLUSH.value
 _TABLE_FLAGS: Final = Flag.NOFLUSH.value | Flag.STATUS_TABLE.value
+_SUSPEND_FLAGS: Final = Flag.SUSPEND.value | Flag.SKIP_LOCKFS.value
+_READ_TEXTS_MAX: Final = 1024
 _REMOVE_DELAYS_S: Final = (0.002, 0.004, 0.008, 0.016, 0.016)
 """udev may hold a new device open for its rules (kernel fact 5): 46 ms in all, then EBUSY."""
 
 
-@attrs.frozen(kw_only=True)
 class DeviceMapper:
-    """The control node of device-mapper; holds no descriptor and no state."""
+    """The control node of device-mapper; holds its descriptor and no state."""
 
-    control: Path
+    def __init__(self, *, control: Path) -> None:
+        """Take the node; opens nothing yet."""
+        self._control = KeptNode(control)
 
     def target_types(self) -> frozenset[str]:
         """Return the names of the target types that are loaded now."""
-        return read_versions(self._call(ioctl.DM_LIST_VERSIONS))
+        return read_versions(self._call(ioctl.DM_LIST_VERSIONS, size_bytes=_LIST_BYTES))
 
     def has_target(self, name: str) -> bool:
         """Tell whether a target type can be used; the kernel loads its module for the question.
@@ -74,7 +83,7 @@ class DeviceMapper:
 
     def names(self) -> tuple[DmName, ...]:
         """Return all devices; where the kernel does not list UUIDs (before 5.13), ask for each."""
-        buffer = self._call(ioctl.DM_LIST_DEVICES, flags=Flag.UUID)
+        buffer = self._call(ioctl.DM_LIST_DEVICES, flags=Flag.UUID.value, size_bytes=_LIST_BYTES)
         return tuple(
             line if told else attrs.evolve(line, uuid=self._uuid_of(line.name))
             for line, told in read_names(buffer)
@@ -95,14 +104,13 @@ class DeviceMapper:
         Two ioctls, as the kernel gives table and status one at a time; asked again when the
         device became another one in between. DM_NOFLUSH: a status that flushes would wait for IO.
         """
-        with ioctl.opened(self.control, os.O_RDWR) as control:
-            return _look(control, name)
+        return _look(self._control.fileno(), name)
 
     def ours(self, prefix: str) -> tuple[DmDevice, ...]:
         """Return the devices whose UUID begins so; those that go meanwhile are left out."""
         names = [line.name for line in self.names() if line.uuid.startswith(prefix)]
-        with ioctl.opened(self.control, os.O_RDWR) as control:
-            looked = [_look(control, name) for name in names]
+        control = self._control.fileno() if names else -1
+        looked = [_look(control, name) for name in names]
         return tuple(device for device in looked if device is not None)
 
     def create(self, name: str, uuid: str) -> DeviceNumber:
@@ -129,7 +137,7 @@ class DeviceMapper:
         system mounted on it is not frozen (SKIP_LOCKFS): freezing one writes its dirty pages,
         and this is called when there is no room for them.
         """
-        self._call(ioctl.DM_DEV_SUSPEND, uuid=uuid, flags=Flag.SUSPEND | Flag.SKIP_LOCKFS)
+        self._call(ioctl.DM_DEV_SUSPEND, uuid=uuid, flags=_SUSPEND_FLAGS)
 
     def give_uuid(self, name: str, uuid: str) -> None:
         """Give a device without a UUID one; EINVAL if it has one, EBUSY if another has this."""
@@ -165,11 +173,12 @@ class DeviceMapper:
         flags: int = 0,
         targets: tuple[Target, ...] = (),
         data: bytes = b"",
+        size_bytes: int = _BUFFER_BYTES,
     ) -> bytearray:
-        with ioctl.opened(self.control, os.O_RDWR) as control:
-            return _ask(
-                control, request, name=name, uuid=uuid, flags=flags, targets=targets, data=data
-            )
+        return _ask(
+            self._control.fileno(), request,
+            name=name, uuid=uuid, flags=flags, targets=targets, data=data, size_bytes=size_bytes,
+        )  # fmt: skip
 
 
 def _ask(
@@ -181,9 +190,9 @@ def _ask(
     flags: int = 0,
     targets: tuple[Target, ...] = (),
     data: bytes = b"",
+    size_bytes: int = _BUFFER_BYTES,
 ) -> bytearray:
     """Make one ioctl, again with a larger buffer while the kernel says it is full."""
-    size_bytes = _BUFFER_BYTES
     while True:
         buffer = pack_request(
             size_bytes=size_bytes, name=name, uuid=uuid, flags=flags, targets=targets, data=data
@@ -205,9 +214,8 @@ def _look(control: int, name: str) -> DmDevice | None:
             if error.errno == errno.ENXIO:
                 return None
             raise
-        before, after = read_reply(table), read_reply(status)
-        if (before.device, before.uuid) == (after.device, after.uuid):
-            return _device(after, read_targets(table), read_targets(status))
+        if is_same_device(table, status):
+            return _device(read_reply(status), read_data(table), read_data(status))
     raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN), name)
 
 
@@ -244,8 +252,8 @@ class EventPoll:
             self._descriptor = -1
 
 
-def _device(reply: Reply, table: tuple[Target, ...], status: tuple[Target, ...]) -> DmDevice:
-    parsed_table, parsed_status = _snapshot(table, status)
+def _device(reply: Reply, table: bytes, status: bytes) -> DmDevice:
+    parsed_table, parsed_status, origin = _read(reply.target_count, table, status)
     return DmDevice(
         name=reply.name,
         uuid=reply.uuid,
@@ -256,8 +264,17 @@ def _device(reply: Reply, table: tuple[Target, ...], status: tuple[Target, ...])
         table=parsed_table,
         status=parsed_status,
         event_nr=reply.event_nr,
-        origin=origintable.read(table),
+        origin=origin,
     )
+
+
+@functools.lru_cache(maxsize=_READ_TEXTS_MAX)
+def _read(
+    count: int, table_data: bytes, status_data: bytes
+) -> tuple[SnapshotTable | None, SnapshotStatus | None, OriginTable | None]:
+    """Read table and status; kept, as an idle device says the same at each look."""
+    table, status = read_targets(count, table_data), read_targets(count, status_data)
+    return *_snapshot(table, status), origintable.read(table)
 
 
 def _snapshot(

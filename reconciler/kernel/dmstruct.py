@@ -40,8 +40,10 @@ _NAME_EXTRA = struct.Struct("=II")
 _VERSIONS_NAME: Final = 16
 """Where the name stands in struct dm_target_versions, behind next and three numbers."""
 _NEXT = struct.Struct("=I")
-_COUNT_AT, _FLAGS_AT = 20, 28
-"""Where `target_count` and `flags` stand in struct dm_ioctl."""
+_FLAGS_AT: Final = 28
+"""Where `flags` stands in struct dm_ioctl."""
+_DEVICE, _UUID = slice(40, 48), slice(176, 305)
+"""Where `dev` and `uuid` stand."""
 _HAS_UUID: Final = 1  # DM_NAME_LIST_FLAG_HAS_UUID
 assert _HEADER.size == DM_IOCTL_BYTES
 
@@ -60,6 +62,9 @@ class Flag(enum.IntFlag):
     UUID = 1 << 14
     """Given to DM_LIST_DEVICES: list the UUIDs as well (4.45, Linux 5.13). Given to DM_DEV_RENAME:
     what follows is a UUID, for a device that has none (4.19, Linux 2.6.39)."""
+
+
+_BUFFER_FULL: Final = Flag.BUFFER_FULL.value
 
 
 class LayoutError(PermanentError):
@@ -90,7 +95,7 @@ class Reply:
 
     def has(self, flag: Flag) -> bool:
         """Tell whether the kernel set this flag."""
-        return bool(self.flags & flag.value)
+        return bool(self.flags & flag._value_)  # documented, and no call
 
 
 def pack_request(
@@ -118,7 +123,8 @@ def pack_request(
     Raises:
         LayoutError: a name, a UUID or a target's type is longer than the kernel's field.
     """
-    data = b"".join(_pack_target(target) for target in targets) or data
+    if targets:
+        data = b"".join(map(_pack_target, targets))
     total = max(size_bytes, DM_IOCTL_BYTES + len(data))
     buffer = bytearray(total)
     _HEADER.pack_into(
@@ -126,7 +132,8 @@ def pack_request(
         _field(name, NAME_BYTES_MAX, "dm name"),
         _field(uuid, UUID_BYTES_MAX, "dm uuid"),
     )  # fmt: skip
-    buffer[DM_IOCTL_BYTES : DM_IOCTL_BYTES + len(data)] = data
+    if data:
+        buffer[DM_IOCTL_BYTES : DM_IOCTL_BYTES + len(data)] = data
     return buffer
 
 
@@ -152,13 +159,16 @@ def read_reply(buffer: bytes | bytearray) -> Reply:
 def is_full(buffer: bytes | bytearray) -> bool:
     """Tell whether the kernel had more to say than the buffer holds."""
     (flags,) = _NEXT.unpack_from(buffer, _FLAGS_AT)
-    return bool(flags & Flag.BUFFER_FULL.value)
+    return bool(flags & _BUFFER_FULL)
 
 
-def read_targets(buffer: bytes | bytearray) -> tuple[Target, ...]:
-    """Read the targets of a DM_TABLE_STATUS answer; `next` counts from the first of them."""
-    data = _data(buffer)
-    (count,) = _NEXT.unpack_from(buffer, _COUNT_AT)
+def is_same_device(left: bytearray, right: bytearray) -> bool:
+    """Tell whether two answers are of one device in one life; texts are filled up with zeros."""
+    return left[_DEVICE] == right[_DEVICE] and left[_UUID] == right[_UUID]
+
+
+def read_targets(count: int, data: bytes) -> tuple[Target, ...]:
+    """Read the data of a DM_TABLE_STATUS answer; `next` counts from the first target."""
     targets: list[Target] = []
     offset = 0
     for _ in range(count):
@@ -179,7 +189,7 @@ def read_names(buffer: bytes | bytearray) -> tuple[tuple[DmName, bool], ...]:
         Each device, and whether the kernel told its UUID. Before 4.37 nothing stands behind the
         name, before 4.45 no UUID: the device's own status has to be asked.
     """
-    data = _data(buffer)
+    data = read_data(buffer)
     found: list[tuple[DmName, bool]] = []
     for offset, end in _records(data, _NAME_LIST.size):
         number, _ = _NAME_LIST.unpack_from(data, offset)
@@ -193,7 +203,7 @@ def read_names(buffer: bytes | bytearray) -> tuple[tuple[DmName, bool], ...]:
 
 def read_versions(buffer: bytes | bytearray) -> frozenset[str]:
     """Read the names of the target types of a DM_LIST_VERSIONS answer."""
-    data = _data(buffer)
+    data = read_data(buffer)
     return frozenset(
         _text_at(data, offset + _VERSIONS_NAME, end)
         for offset, end in _records(data, _VERSIONS_NAME)
@@ -235,7 +245,7 @@ def _pack_target(target: Target) -> bytes:
     return (spec + text).ljust(size, b"\0")
 
 
-def _data(buffer: bytes | bytearray) -> bytes:
+def read_data(buffer: bytes | bytearray) -> bytes:
     """Cut out what the kernel says it wrote: from data_start to data_size."""
     if len(buffer) < DM_IOCTL_BYTES:
         raise LayoutError(f"{len(buffer)} bytes cannot hold a dm_ioctl")
@@ -272,6 +282,8 @@ def _text_at(data: bytes, start: int, end: int) -> str:
 
 
 def _field(text: str, bytes_max: int, what: str) -> bytes:
+    if not text:
+        return b""
     raw = os.fsencode(text)
     if len(raw) > bytes_max or b"\0" in raw:
         raise LayoutError(f"{what} {text!r} does not fit into the kernel's {bytes_max} bytes")

@@ -12,6 +12,7 @@ import errno
 import fcntl
 import os
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -103,18 +104,23 @@ class failing:  # noqa: N801 - used as a function; around every call of the port
     Args:
         doing: the action and its object: "attach a loop device to /x".
         hint: the next step for a person.
+        then: is called first, when it failed.
     """
 
-    __slots__ = ("_doing", "_hint")
+    __slots__ = ("_doing", "_hint", "_then")
 
-    def __init__(self, doing: str, *, hint: str = "") -> None:
-        self._doing, self._hint = doing, hint
+    def __init__(
+        self, doing: str, *, hint: str = "", then: Callable[[], None] | None = None
+    ) -> None:
+        self._doing, self._hint, self._then = doing, hint, then
 
     def __enter__(self) -> None:
         """Nothing is needed at the beginning."""
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         if isinstance(error, OSError):
+            if self._then is not None:
+                self._then()
             raise from_oserror(error, self._doing, hint=self._hint) from error
 
 

@@ -5,8 +5,8 @@ here every OSError becomes an `ActionError` that says which action on which obje
 a dm device is checked to be the one that was meant before it is removed. No subprocess, no
 libdevmapper, no waiting for udev.
 
-One `LinuxKernel` may be used by any number of threads: it holds paths, the boot id, and for half a
-second what it found out of the host's capabilities.
+One `LinuxKernel` may be used by any number of threads: it holds paths, the two control nodes, the
+boot id, and for a while what it found out of the host's capabilities.
 May be imported by the command line, the daemon and the contract suite; all else knows the port.
 """
 
@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import errno
 import os
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -47,7 +46,6 @@ from statemachine.observed import (
 )
 from statemachine.units import DEFAULT_CHUNK, Bytes
 
-_CAPABLE_S: Final = 0.5
 _IN_USE: Final = "`byre explain` names who holds it"
 
 
@@ -71,18 +69,12 @@ class LinuxKernel(CopySide, StoreFiles, LinuxImages, Kernel):
         self._flushes = Flushes(self._dm, dev)
         self._holders = HolderFinder(proc=proc, sys=sys, own=self._flushes.descriptors)
         self._boot_id = ""
-        self._capabilities: tuple[float, Capabilities | None] = (0.0, None)
 
     # --- questions ---------------------------------------------------------------------------
 
     def capabilities(self) -> Capabilities:
-        """Say what works here; asked anew after half a second, as modules come and go."""
-        now_s = time.monotonic()
-        asked_s, found = self._capabilities
-        if found is None or now_s - asked_s > _CAPABLE_S:
-            found = Capabilities(dm=self._able.why_no_dm(), loop=self._able.why_no_loop())
-            self._capabilities = (now_s, found)
-        return found
+        """Say what works here; what lacks something is soon asked anew, as modules come."""
+        return self._able.found()
 
     def boot_id(self) -> str:
         """Return which boot this is."""
@@ -239,7 +231,7 @@ class LinuxKernel(CopySide, StoreFiles, LinuxImages, Kernel):
         """
         flags = os.O_RDONLY if read_only else os.O_RDWR
         opening = safepath.regular(path, flags, follow=read_only)
-        with failing(f"attach a loop device to {path}"), opening as file:
+        with self._using(f"attach a loop device to {path}"), opening as file:
             found = os.fstat(file)
             if not files.same_inode(found, expected):
                 raise files.mismatch(path, found, expected)
@@ -274,12 +266,12 @@ class LinuxKernel(CopySide, StoreFiles, LinuxImages, Kernel):
 
     def dm_create(self, name: str, uuid: str) -> DeviceNumber:
         """Make a dm device without a table; EBUSY (transient) if the name or UUID exists."""
-        with failing(f"create dm device {name}"):
+        with self._using(f"create dm device {name}"):
             return self._dm.create(name, uuid)
 
     def dm_load(self, uuid: str, table: SnapshotTable | OriginTable) -> None:
         """Load a table into the inactive slot; opens the devices named in it."""
-        with failing(f"load a table into dm device {uuid}"):
+        with self._using(f"load a table into dm device {uuid}"):
             self._dm.load(uuid, table)
 
     def dm_resume(self, uuid: str) -> bool:
@@ -384,6 +376,10 @@ class LinuxKernel(CopySide, StoreFiles, LinuxImages, Kernel):
             return files.remove_folder(path)
 
     # --- helpers -----------------------------------------------------------------------------
+
+    def _using(self, doing: str) -> failing:
+        """As `failing`, for what can fail because a driver has gone: then that is asked anew."""
+        return failing(doing, then=self._able.forget)
 
     def _info(self, uuid: str) -> Reply:
         info = self._dm.info(uuid=uuid)

@@ -24,19 +24,20 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import attrs
 
 from reconciler.kernel import ioctl
+from reconciler.kernel.keptnode import KeptNode
 from reconciler.kernel.loopinfo import (
     LoopInfo,
     bind,
     clear,
     get_size,
     get_status,
+    give_up,
     set_direct_io,
     set_status,
 )
@@ -55,17 +56,18 @@ _GONE: Final = frozenset({errno.ENXIO, errno.ENOENT, errno.ENODEV})
 
 @attrs.frozen(kw_only=True)
 class LoopDevices:
-    """The host's loop devices, by their nodes and by sysfs; holds no descriptor and no state."""
+    """The host's loop devices, by their nodes and by sysfs; holds one descriptor and no state."""
 
     dev: Path
     sys: Path
     configure: bool = True
     """Whether to try LOOP_CONFIGURE (5.8); False is for the test of the older way."""
+    control: KeptNode = attrs.field(init=False)
+    """The node that hands out free numbers."""
 
-    @property
-    def control(self) -> Path:
-        """The node that hands out free numbers."""
-        return self.dev / "loop-control"
+    @control.default
+    def _control(self) -> KeptNode:
+        return KeptNode(self.dev / "loop-control")
 
     def bound(self) -> tuple[int, ...]:
         """Return the numbers of all loops with a backing file, by sysfs alone."""
@@ -104,14 +106,17 @@ class LoopDevices:
         info = LoopInfo(flags=flags, marker=marker)
         mode = os.O_RDONLY if read_only else os.O_RDWR
         for _ in range(_ATTACH_TRIES_MAX):
-            number = self._free_number()
+            # It stays free until somebody binds it (ignite 524, 711).
+            number = ioctl.call(self.control.fileno(), ioctl.LOOP_CTL_GET_FREE)
+            descriptor = self.open(number, mode | os.O_NONBLOCK)
             try:
-                with ioctl.opened(self._node(number), mode | os.O_NONBLOCK) as descriptor:
-                    bind(descriptor, file, info, configure=self.configure)
-                    return self._bound_loop(number, descriptor)
+                bind(descriptor, file, info, configure=self.configure)
+                return self._bound_loop(number, descriptor)
             except OSError as error:
                 if error.errno != errno.EBUSY:
                     raise
+            finally:
+                os.close(descriptor)
         raise OSError(errno.EBUSY, "lost every race for a free loop device")
 
     def set_autoclear(self, loop: Loop) -> bool:
@@ -127,10 +132,10 @@ class LoopDevices:
         Raises:
             IdentityMismatch: the number is on another file now.
         """
-        with self._checked(loop) as (descriptor, info):
+        with _checked(self, loop) as (descriptor, info):
             if info is None or info.autoclear:
                 return False
-            clear(descriptor)
+            give_up(descriptor)
         return True
 
     def keep(self, loop: Loop) -> bool:
@@ -142,7 +147,7 @@ class LoopDevices:
         Raises:
             IdentityMismatch: the number is on another file now.
         """
-        with self._checked(loop) as (descriptor, info):
+        with _checked(self, loop) as (descriptor, info):
             if info is None:
                 return False
             if info.autoclear:
@@ -156,7 +161,7 @@ class LoopDevices:
         Raises:
             IdentityMismatch: the number is on another file now.
         """
-        with self._checked(loop) as (descriptor, info):
+        with _checked(self, loop) as (descriptor, info):
             if info is None:
                 return False
             before = get_size(descriptor)
@@ -170,7 +175,7 @@ class LoopDevices:
             IdentityMismatch: the number is on another file now.
             OSError: EINVAL, its file cannot be used so.
         """
-        with self._checked(loop) as (descriptor, info):
+        with _checked(self, loop) as (descriptor, info):
             if info is None or info.direct_io == on:
                 return False
             set_direct_io(descriptor, on=on)
@@ -186,7 +191,7 @@ class LoopDevices:
             IdentityMismatch: the number is on another file now.
             OSError: EBUSY, it is in use.
         """
-        with self._checked(loop) as (descriptor, info):
+        with _checked(self, loop) as (descriptor, info):
             if info is None:
                 return False
             if self._has_holders(loop.number):
@@ -197,22 +202,6 @@ class LoopDevices:
         if self._wait_gone(loop.number, life) or self._restore_flags(loop, info):
             return True
         raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
-
-    @contextlib.contextmanager
-    def _checked(self, loop: Loop) -> Iterator[tuple[int, LoopInfo | None]]:
-        """Open a loop for a change, make sure it is on the same file; None if it is gone."""
-        self._ensure_node(loop.number)
-        try:
-            descriptor = os.open(self._node(loop.number), _LOOKING | os.O_CLOEXEC)
-        except OSError as error:
-            if error.errno not in _GONE:
-                raise
-            yield -1, None
-            return
-        try:
-            yield descriptor, _same_backing(loop, descriptor)
-        finally:
-            os.close(descriptor)
 
     def _bound_loop(self, number: int, descriptor: int) -> Loop:
         """Read a loop that was bound a moment ago; undo the binding if that fails."""
@@ -258,22 +247,21 @@ class LoopDevices:
         folder = self.sys / "block" / f"loop{number}" / "holders"
         return folder.is_dir() and any(folder.iterdir())
 
-    def _free_number(self) -> int:
-        """Ask for a number; it stays free until somebody binds it (ignite 524, 711)."""
-        with ioctl.opened(self.control, os.O_RDWR) as control:
-            number = ioctl.call(control, ioctl.LOOP_CTL_GET_FREE)
-        self._ensure_node(number)
-        return number
+    def open(self, number: int, flags: int) -> int:
+        """Open a loop for a change; its node is made where no devtmpfs does.
 
-    def _ensure_node(self, number: int) -> None:
-        """Make the node where no devtmpfs does (ignite PR 654, podman 22402)."""
-        node = self._node(number)
-        if not node.exists():
+        See ignite PR 654, podman 22402.
+        """
+        node, flags = self._node(number), flags | os.O_CLOEXEC
+        try:
+            return os.open(node, flags)
+        except FileNotFoundError:
             with contextlib.suppress(FileExistsError):
                 make_node(node, DeviceNumber(LOOP_MAJOR, number))
+        return os.open(node, flags)
 
-    def _node(self, number: int) -> Path:
-        return self.dev / f"loop{number}"
+    def _node(self, number: int) -> str:
+        return f"{self.dev}/loop{number}"
 
     def _loop(self, number: int, descriptor: int) -> Loop:
         info = get_status(descriptor)
@@ -285,11 +273,42 @@ class LoopDevices:
             backing_inode=info.inode,
             backing_path=os.fsdecode(backing).rstrip("\n"),
             marker=info.marker,
-            size=get_size(descriptor).sectors_exact(),
+            size=get_size(descriptor),
             read_only=info.read_only,
             autoclear=info.autoclear,
             direct_io=info.direct_io,
         )
+
+
+class _checked:  # noqa: N801 - used as a function; around every change of a loop
+    """Open a loop for a change, make sure it is on the same file; None if it is gone.
+
+    Raises:
+        IdentityMismatch: it is on another one.
+    """
+
+    __slots__ = ("_descriptor", "_loop", "_loops")
+
+    def __init__(self, loops: LoopDevices, loop: Loop) -> None:
+        self._loops, self._loop = loops, loop
+        self._descriptor = -1
+
+    def __enter__(self) -> tuple[int, LoopInfo | None]:
+        try:
+            self._descriptor = self._loops.open(self._loop.number, _LOOKING)
+        except OSError as error:
+            if error.errno not in _GONE:
+                raise
+            return -1, None
+        try:
+            return self._descriptor, _same_backing(self._loop, self._descriptor)
+        except BaseException:
+            os.close(self._descriptor)
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
 
 
 # With paths as texts, as these are asked for at each look at a disk.
@@ -305,7 +324,7 @@ def _read(path: str) -> bytes:
         return os.read(descriptor, _PAGE_BYTES)
 
 
-def make_node(path: Path, device: DeviceNumber) -> None:
+def make_node(path: str, device: DeviceNumber) -> None:
     """Make a block device node, 0600; raises FileExistsError. Privilege: CAP_MKNOD."""
     os.mknod(path, 0o600 | stat.S_IFBLK, os.makedev(device.major, device.minor))
 

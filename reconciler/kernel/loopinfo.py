@@ -19,7 +19,7 @@ from typing import Final
 import attrs
 
 from reconciler.kernel import ioctl
-from statemachine.units import Bytes
+from statemachine.units import SECTOR_BYTES, Sectors
 
 MARKER_BYTES_MAX: Final = ioctl.LO_NAME_SIZE - 1
 
@@ -107,11 +107,11 @@ def get_status(descriptor: int) -> LoopInfo:
     return LoopInfo.unpack(buffer)
 
 
-def get_size(descriptor: int) -> Bytes:
-    """Ask how large the device is by now."""
+def get_size(descriptor: int) -> Sectors:
+    """Ask how large the device is by now; a loop has whole sectors only."""
     buffer = bytearray(_SIZE.size)
     ioctl.call(descriptor, ioctl.BLKGETSIZE64, buffer)
-    return Bytes(_SIZE.unpack(buffer)[0])
+    return Sectors(_SIZE.unpack(buffer)[0] // SECTOR_BYTES)
 
 
 def set_status(descriptor: int, info: LoopInfo) -> None:
@@ -149,6 +149,15 @@ def clear(descriptor: int) -> bool:
             return True
         raise
     return False
+
+
+def give_up(descriptor: int) -> None:
+    """Have the kernel detach once the last opener goes; nobody asks whether that was us."""
+    try:
+        ioctl.call(descriptor, ioctl.LOOP_CLR_FD)
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            raise
 
 
 def _configure(descriptor: int, file: int, info: LoopInfo) -> bool:
