@@ -20,7 +20,6 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -32,6 +31,7 @@ from statemachine.observed import DeviceNumber, LinkKind, LinkObservation
 
 _OF_THE_KERNEL: Final = frozenset({"/dev", "/dev/mapper"})
 """Nobody but root and udev can put anything there, so the way there need not be looked at."""
+_MISSING: Final = LinkObservation(kind=LinkKind.MISSING)
 _TRIES_MAX: Final = 3
 """How often the thing at a path may change between looking and acting."""
 _NAME_BYTES_MAX: Final = 255 - len("..byre-new")  # NAME_MAX, linux/limits.h
@@ -43,20 +43,16 @@ def read_link(path: Path) -> LinkObservation:
     A parent that is no folder, or not to be passed, makes it OCCUPIED: somebody is in the way.
     """
     try:
-        if str(path.parent) in _OF_THE_KERNEL:
-            there = _look(str(path), None)
-        else:
-            with safepath.place(path) as place:
-                there = look(place)
+        if _is_the_kernels(path):
+            return _look(str(path), None)
+        with safepath.place(path) as place:
+            return look(place)
     except FileNotFoundError:
-        there = LinkObservation(kind=LinkKind.MISSING)
+        return LinkObservation(kind=LinkKind.MISSING, missing_parents=_missing_parents(path))
     except NotADirectoryError:
         return LinkObservation(kind=LinkKind.OCCUPIED)
     except UnsafePath as error:
         return LinkObservation(kind=LinkKind.OCCUPIED, why=error.message)
-    if there.kind is LinkKind.MISSING:
-        return LinkObservation(kind=LinkKind.MISSING, missing_parents=_missing_parents(path))
-    return there
 
 
 def links_in(folder: Path) -> dict[str, str]:
@@ -83,7 +79,7 @@ def _look(name: str, folder: int | None) -> LinkObservation:
             text = os.readlink(name, dir_fd=folder)
             return LinkObservation(kind=LinkKind.SYMLINK, target=text)
     except FileNotFoundError:
-        return LinkObservation(kind=LinkKind.MISSING)
+        return _MISSING
     if stat.S_ISBLK(found.st_mode):
         number = DeviceNumber(os.major(found.st_rdev), os.minor(found.st_rdev))
         return LinkObservation(kind=LinkKind.DEVICE, target=str(number))
@@ -100,21 +96,22 @@ def put_link(path: Path, target: str, *, replaces: str | None) -> bool:
             parent, EAGAIN if the path keeps changing.
     """
     with _place(path) as place:
-        _clear_leftover(place)
         for _ in range(_TRIES_MAX):
+            try:  # first, as mostly nothing is there
+                os.symlink(target, place.name, dir_fd=place.folder)
+            except FileExistsError:
+                _clear_leftover(place)
+            else:
+                return True
             there = look(place)
-            if there.kind is LinkKind.MISSING:
-                with contextlib.suppress(FileExistsError):
-                    os.symlink(target, place.name, dir_fd=place.folder)
-                    return True
-            elif there.kind is LinkKind.SYMLINK and there.target == target:
+            if there.kind is LinkKind.SYMLINK and there.target == target:
                 return False
-            elif there.kind is LinkKind.SYMLINK and there.target == replaces:
+            if there.kind is LinkKind.SYMLINK and there.target == replaces:
                 with contextlib.suppress(FileNotFoundError):
                     _exchange(path, place, target, replaces)
                     sync_folder(place.folder)
                     return True
-            else:
+            elif there.kind is not LinkKind.MISSING:
                 raise _foreign(path, there)
     raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN), str(path))
 
@@ -150,6 +147,8 @@ def ensure_node(device: DeviceNumber, path: Path) -> bool:
         ForeignDevice: something else is there, or a node of another number.
         UnsafePath: the way to it is not to be passed.
     """
+    if _is_the_kernels(path) and _is_node(_look(str(path), None), device):
+        return False
     with _place(path) as place:
         for _ in range(_TRIES_MAX):
             there = look(place)
@@ -158,25 +157,55 @@ def ensure_node(device: DeviceNumber, path: Path) -> bool:
                 with contextlib.suppress(FileExistsError):
                     os.mknod(place.name, 0o600 | stat.S_IFBLK, number, dir_fd=place.folder)
                     return True
-            elif there.kind is LinkKind.DEVICE and there.target == str(device):
+            elif _is_node(there, device):
                 return False
             else:
                 raise _foreign(path, there)
     raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN), str(path))
 
 
-@contextlib.contextmanager
-def _place(path: Path) -> Iterator[Place]:
-    folder = str(path.parent)
-    try:
-        if folder in _OF_THE_KERNEL:
-            with ioctl.opened(folder, os.O_PATH | os.O_DIRECTORY) as descriptor:
-                yield Place(descriptor, path.name)
-            return
-        with safepath.place(path) as place:
-            yield place
-    except NotADirectoryError as error:
-        raise _foreign(path, LinkObservation(kind=LinkKind.OCCUPIED)) from error
+def _is_the_kernels(path: Path) -> bool:
+    return str(path).rpartition("/")[0] in _OF_THE_KERNEL
+
+
+def _is_node(there: LinkObservation, device: DeviceNumber) -> bool:
+    return there.kind is LinkKind.DEVICE and there.target == str(device)
+
+
+class _place:  # noqa: N801 - used as a function; around every change of a name
+    """Open the folder of a name; somebody in the way there is foreign."""
+
+    __slots__ = ("_opened", "_path")
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._opened = _KernelPlace(path) if _is_the_kernels(path) else safepath.place(path)
+
+    def __enter__(self) -> Place:
+        try:
+            return self._opened.__enter__()
+        except NotADirectoryError as error:
+            raise _foreign(self._path, LinkObservation(kind=LinkKind.OCCUPIED)) from error
+
+    def __exit__(self, *_: object) -> None:
+        self._opened.__exit__()
+
+
+class _KernelPlace:
+    """As `safepath.place`, without the walk."""
+
+    __slots__ = ("_folder", "_folder_path", "_name")
+
+    def __init__(self, path: Path) -> None:
+        self._folder_path, _, self._name = str(path).rpartition("/")
+
+    def __enter__(self) -> Place:
+        flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+        self._folder = os.open(self._folder_path, flags)
+        return Place(self._folder, self._name)
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._folder)
 
 
 def _exchange(path: Path, place: Place, target: str, replaces: str) -> None:
@@ -209,8 +238,6 @@ def beside(place: Place) -> Place:
 
 
 def _missing_parents(path: Path) -> tuple[str, ...]:
-    if os.path.lexists(path.parent):  # then all of them are there
-        return ()
     missing = [str(parent) for parent in path.parents if not os.path.lexists(parent)]
     return tuple(reversed(missing))
 

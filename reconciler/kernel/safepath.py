@@ -138,14 +138,10 @@ class folder:  # noqa: N801 - used as a function; each look at a link makes one
     __slots__ = ("_walk",)
 
     def __init__(self, path: Path, *, own: bool = False, guest: int | None = None) -> None:
-        self._walk = _Walk(path, own=own, guest=guest)
+        self._walk = _Walk(str(path), own=own, guest=guest)
 
     def __enter__(self) -> int:
-        try:
-            return self._walk.end()
-        except BaseException:
-            self._walk.close()
-            raise
+        return self._walk.end()
 
     def __exit__(self, *_: object) -> None:
         self._walk.close()
@@ -154,17 +150,18 @@ class folder:  # noqa: N801 - used as a function; each look at a link makes one
 class place:  # noqa: N801 - used as a function
     """Walk to the folder of a name; the name itself may be missing, or anything. See `folder`."""
 
-    __slots__ = ("_folder", "_name")
+    __slots__ = ("_name", "_walk")
 
     def __init__(self, path: Path, *, own: bool = False, guest: int | None = None) -> None:
-        self._folder = folder(path.parent, own=own, guest=guest)
-        self._name = path.name or "."
+        above, _, name = str(path).rpartition("/")
+        self._walk = _Walk(above or "/", own=own, guest=guest)
+        self._name = name or "."
 
     def __enter__(self) -> Place:
-        return Place(self._folder.__enter__(), self._name)
+        return Place(self._walk.end(), self._name)
 
     def __exit__(self, *_: object) -> None:
-        self._folder.__exit__()
+        self._walk.close()
 
 
 class regular:  # noqa: N801 - used as a function; each look at a CoW file makes one
@@ -217,8 +214,10 @@ def _irregular(path: Path, mode: int, flags: int) -> Irregular:
 class _Walk:
     """One walk: the open folders from "/" down to where it is."""
 
-    def __init__(self, path: Path, *, own: bool, guest: int | None) -> None:
-        assert path.is_absolute(), path
+    __slots__ = ("_guest", "_own", "_path", "_way")
+
+    def __init__(self, path: str, *, own: bool, guest: int | None) -> None:
+        assert path.startswith("/"), path
         self._path = path
         self._own = own
         self._guest = guest
@@ -226,8 +225,15 @@ class _Walk:
 
     def end(self) -> int:
         """Walk the whole path; returns the descriptor of its last folder."""
+        try:
+            return self._end()
+        except BaseException:
+            self.close()
+            raise
+
+    def _end(self) -> int:
         self._push(os.open("/", _PART | os.O_DIRECTORY), "")
-        todo = _parts(str(self._path))
+        todo = _parts(self._path)
         symlinks = 0
         while todo:
             name = todo.pop()
@@ -236,7 +242,7 @@ class _Walk:
                 continue
             symlinks += 1
             if symlinks > _SYMLINKS_MAX:
-                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(self._path))
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), self._path)
             if text.startswith("/"):
                 self._back(len(self._way))
             todo += _parts(text)
@@ -258,7 +264,7 @@ class _Walk:
             self._back(1)
             return text
         if not stat.S_ISDIR(entry.found.st_mode):
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(self._path))
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), self._path)
         if self._own and not (entry.kept or holds(entry.found, guest=self._guest)):
             raise self._refused("another user can replace what byre keeps there", entry)
         return ""

@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.kernel import links, safepath
+from reconciler.kernel import safepath
 from reconciler.kernel.linux import LinuxKernel
-from reconciler.kernel.safepath import Place
 from statemachine.errors import (
     ActionError,
     ForeignDevice,
@@ -273,15 +272,14 @@ def test_a_folder_swapped_after_the_walk_leads_nowhere(
 ) -> None:
     victim, shared = private(tmp_path / "victim"), share(tmp_path / "shared")
     kernel.make_folder(shared / "run")
-    real = links.look
+    real = os.symlink
 
-    def swapped(place: Place) -> LinkObservation:
-        if not (shared / "aside").exists():
-            (shared / "run").rename(shared / "aside")
-            (shared / "run").symlink_to(victim)
-        return real(place)
+    def swapped(text: str, name: str, *, dir_fd: int) -> None:
+        (shared / "run").rename(shared / "aside")
+        real(victim, shared / "run")
+        real(text, name, dir_fd=dir_fd)
 
-    monkeypatch.setattr(links, "look", swapped)
+    monkeypatch.setattr(os, "symlink", swapped)
     link(shared / "run" / "x")
     assert (list(victim.iterdir()), kernel.list_folder(shared / "aside")) == ([], ("x",))
 
