@@ -51,7 +51,6 @@ from statemachine.errors import (
 from statemachine.eventlog import EventLog
 from statemachine.foresight import foresee
 from statemachine.machine import GONE, LIVE, State, Trigger
-from statemachine.observed import Loop
 from statemachine.projection import Record
 
 STEPS_MAX: Final = 16
@@ -283,12 +282,13 @@ class Reconciler:
         return recording.started(view, choice, move, made_folders=self._folders_of(view, move))
 
     def _act(
-        self, view: View, choice: observe.Choice, move: plan.Move, base_loop: Loop | None = None
+        self, view: View, choice: observe.Choice, move: plan.Move, before: Scene | None = None
     ) -> Settled | None:
         """Do what an intent in the log says; then its outcome, and what follows on it at once."""
         began_s = self._clock.monotonic_s()
         scene = self._scene(view)
-        scene.base_loop = base_loop
+        if before is not None:
+            scene.goes_on_from(before)
         result = act(move.actions, scene)
         if isinstance(result, Failed):
             if move.source not in HOLDS_BASE and scene.base is not None:
@@ -299,7 +299,7 @@ class Reconciler:
         if move.target is State.ATTACHED and (begun := self.log.record(view.record.name)):
             following = self._onward(attrs.evolve(view, record=begun), choice, scene, outcome)
             if following is not None:
-                return self._act(*following, base_loop=scene.base_loop)
+                return self._act(*following, before=scene)
         self._append(view.record, outcome, late=True)
         if move.target not in LIVE:
             made = view.record.made_folders

@@ -119,7 +119,7 @@ def completed(
     view: View, move: Move, scene: Scene, done: Done, *, duration_ns: int
 ) -> payloads.TransitionCompleted:
     """Return the outcome of a transition that worked, with what is there now."""
-    record, link, kernel = view.record, view.record.wanted.link, scene.kernel
+    record, link = view.record, view.record.wanted.link
     live, held = move.target in LIVE, move.target in HOLDS_BASE
     has_link, jail = live and link is not None, record.wanted.jail if live else None
     number = str(scene.device or record.device_number) if live else ""
@@ -128,7 +128,7 @@ def completed(
     # An earlier attempt may have set out to make it by another driver's name.
     cow_path = Path(record.cow_path or view.driver.cow_path(record, view.ground))
     device = (scene.device_path or record.device) if live else ""
-    target = kernel.read_link(link).target if has_link and link is not None else ""
+    target = scene.link_target if has_link else ""
     return payloads.TransitionCompleted(
         trigger=move.trigger,
         source=move.source,

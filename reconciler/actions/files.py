@@ -5,13 +5,14 @@ May be imported by the package's own `__init__` only.
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import attrs
 
 from reconciler.actions.scene import Scene
 from reconciler.kernel.port import CowHeader
-from statemachine.errors import IdentityMismatch, PermanentError
+from statemachine.errors import IdentityMismatch, PermanentError, TransientError
 from statemachine.observed import FileIdentity
 from statemachine.units import Bytes
 
@@ -25,6 +26,8 @@ class CheckBase:
 
     def do(self, scene: Scene) -> bool:
         """Compare (device, inode, size, mtime); changes nothing."""
+        if scene.base is not None:
+            return False  # it was by this very pass, a moment ago
         found = scene.kernel.identify(self.path, follow=True)
         if found is None:
             msg = f"base {self.path} is missing"
@@ -53,12 +56,21 @@ class MakeCow:
 
     def do(self, scene: Scene) -> bool:
         """Make it, or take the empty one that an interrupted attempt left."""
-        found = scene.kernel.identify(self.path)
         scene.cow_method = "sparse"
-        if found is None:
+        try:
             scene.cow = scene.kernel.create_sparse(self.path, self.size)
-            scene.cow_is_new = True
-            return True
+        except PermanentError as error:
+            if error.errno != errno.EEXIST:
+                raise
+            return self._take(scene, error)
+        scene.cow_is_new = True
+        return True
+
+    def _take(self, scene: Scene, error: PermanentError) -> bool:
+        """Take the file that is there, if it is as one that was just made."""
+        found = scene.kernel.identify(self.path)
+        if found is None:
+            raise TransientError(f"{self.path} went just now", kind="again") from error
         header = scene.kernel.cow_header(self.path, self.chunk)
         if found.size != self.size or header is not CowHeader.EMPTY:
             msg = f"{self.path} exists and is not an empty CoW file of ours: {header}, {found}"
@@ -119,6 +131,8 @@ class CheckCow:
 
     def do(self, scene: Scene) -> bool:
         """Compare identity, and read the header; changes nothing."""
+        if scene.cow is not None:
+            return False  # made or checked by this very pass, a moment ago
         found = scene.kernel.identify(self.path)
         if found is None:
             msg = f"CoW file {self.path} is missing"
@@ -221,10 +235,12 @@ class RemoveCow:
 
     def do(self, scene: Scene) -> bool:
         """Delete it if it is the recorded one, and nothing if it is gone."""
+        if self.recorded is not None and self.same_boot:
+            return scene.kernel.remove_file(self.path, self.recorded)
         found = scene.kernel.identify(self.path)
         if found is None:
             return False
-        if self.recorded and not self.recorded.same_file(found, same_boot=self.same_boot):
+        if self.recorded and not self.recorded.same_file(found, same_boot=False):
             msg = f"{self.path} is another file: recorded {self.recorded}; found {found}"
             raise IdentityMismatch(msg, hint="move it away; byre deletes only what it made")
         return scene.kernel.remove_file(self.path, found)

@@ -23,7 +23,7 @@ from statemachine.errors import (
     RefusedError,
     UnsafePath,
 )
-from statemachine.observed import LinkKind, LinkObservation
+from statemachine.observed import DmDevice, LinkKind, LinkObservation
 
 _STRANGER_HINT = "move it away, or choose another link; byre never overwrites it"
 _BENT_HINT = "take it away, or choose a link in a folder that only byre's user can write to"
@@ -35,12 +35,13 @@ class CheckName:
 
     name: str
     uuid: str
+    found: DmDevice | None
+    """The device of this name, as the pass saw it; `MakeDm` refuses one that comes meanwhile."""
 
-    def do(self, scene: Scene) -> bool:
-        """Look whose the name is; changes nothing."""
-        found = scene.kernel.dm(self.name)
-        if found is not None:
-            refuse_foreign(found, self.uuid)
+    def do(self, _scene: Scene) -> bool:
+        """Say whose the name is; changes nothing."""
+        if self.found is not None:
+            refuse_foreign(self.found, self.uuid)
         return False
 
     def undo(self, scene: Scene) -> None:
@@ -82,8 +83,11 @@ class MakeNode:
         assert scene.device is not None, "the dm device comes first"
         node = Path(f"/dev/dm-{scene.device.minor}")
         changed = scene.kernel.ensure_node(scene.device, node)
-        found = scene.kernel.read_link(self.path)
         scene.device_path = str(self.path)
+        try:  # mostly nothing is there, or the very symlink
+            return scene.kernel.put_link(self.path, f"../{node.name}", replaces=None) or changed
+        except ForeignDevice:
+            found = scene.kernel.read_link(self.path)
         if found.kind is LinkKind.DEVICE and found.target == str(scene.device):
             return changed
         # The name belongs to our device: a symlink left by an earlier owner of it is stale.
@@ -181,21 +185,31 @@ class MakeLink:
     """Texts that a symlink of ours may have here, and that may be replaced."""
     taken: str = ""
     """Where it leads that is taken over from another disk, and leads again after an undo."""
+    is_free: bool = attrs.field(default=False, kw_only=True)
+    """Whether the pass saw nothing there: then the first look is at what is in the way."""
 
     def do(self, scene: Scene) -> bool:
         """Make or retarget it, atomically; refuse whatever is not ours."""
         linkroots.refuse_outside(scene.kernel, self.path, scene.link_roots)
         target = self._target(scene)
+        if self.is_free:
+            with contextlib.suppress(ForeignDevice):
+                return self._put(scene, target, None)
         found = scene.kernel.read_link(self.path)
         _refuse_occupied(self.path, found, (*self.ours, target))
         before = found.target if found.kind is LinkKind.SYMLINK else None
+        return self._put(scene, target, before)
+
+    def _put(self, scene: Scene, target: str, before: str | None) -> bool:
         scene.link_before = before or ""
         try:
-            return scene.kernel.put_link(self.path, target, replaces=before)
+            changed = scene.kernel.put_link(self.path, target, replaces=before)
         except ActionError:
             with contextlib.suppress(ActionError, RefusedError):
                 self._take_back(scene, target, before)
             raise
+        scene.link_target = target
+        return changed
 
     def _take_back(self, scene: Scene, target: str, before: str | None) -> None:
         """Leave nothing of a call that failed and may have been done all the same."""

@@ -187,11 +187,11 @@ class DetachCow:
     def do(self, scene: Scene) -> bool:
         """Detach what is there; the kernel may have done it with the dm device (autoclear)."""
         changed = False
-        for loop in self._ours(scene, scene.kernel.identify(self.path)):
+        for loop in self._ours(scene):
             changed |= self._detach(scene, loop)
         return changed
 
-    def _ours(self, scene: Scene, file: FileIdentity | None) -> list[Loop]:
+    def _ours(self, scene: Scene) -> list[Loop]:
         """Find our loops on the file; if it was deleted under them, by the marker alone."""
         marker = cow_marker(self.disk_id, self.generation)
         if scene.cow_loop_hint is None:
@@ -200,6 +200,7 @@ class DetachCow:
             seen = scene.kernel.loop(scene.cow_loop_hint)
             found = () if seen is None else (seen,)
         ours = [loop for loop in found if loop.marker == marker]
+        file = scene.kernel.identify(self.path) if ours else None
         return [loop for loop in ours if file is None or loop.backs(file)]
 
     def _detach(self, scene: Scene, loop: Loop) -> bool:

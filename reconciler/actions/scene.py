@@ -49,6 +49,12 @@ class Scene:
     """How much room it saves; None if none was tried."""
     link_before: str = ""
     """Where the link led before it was made to lead to this disk."""
+    link_target: str = ""
+    """The text of the link, once it was made."""
+
+    def goes_on_from(self, before: Scene) -> None:
+        """Take over what the transition just before, of the same pass, has checked or made."""
+        self.base, self.cow, self.base_loop = before.base, before.cow, before.base_loop
 
 
 class Action(Protocol):

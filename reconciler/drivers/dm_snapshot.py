@@ -114,7 +114,7 @@ class DmSnapshot:
         """See `Trigger` and the table of states."""
         cow = Path(record.cow_path) if record.cow_path else self.cow_path(record, ground)
         if trigger is Trigger.ATTACH:
-            name = CheckName(record.device_name, uuid_of(record))
+            name = CheckName(record.device_name, uuid_of(record), observed.dm)
             look: tuple[Action, ...] = (name,)
             if not record.wanted.persistent:  # what a device of before left; its number is another
                 drop = linking.drop_link(record, observed, link_texts(record))

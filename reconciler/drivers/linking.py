@@ -47,7 +47,8 @@ def make_link(
     if wanted is not None:
         missing = observed.link.missing_parents if observed.link else ()
         actions += [MakeFolder(Path(folder)) for folder in missing]
-        actions.append(MakeLink(wanted, target, ours, record.link_taken))
+        is_free = observed.link is not None and observed.link.kind is LinkKind.MISSING
+        actions.append(MakeLink(wanted, target, ours, record.link_taken, is_free=is_free))
     if record.link and record.link != str(wanted):
         actions.append(DropLink(Path(record.link), record.link_target))
     others = _others(observed, ours)

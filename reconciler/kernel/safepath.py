@@ -13,6 +13,7 @@ May be imported by the kernel layer, by stateroot and by specs.
 from __future__ import annotations
 
 import errno
+import functools
 import grp
 import os
 import pwd
@@ -107,7 +108,13 @@ def _is_trusted(uid: int) -> bool:
     if uid == 0 or uid == os.geteuid():
         return True
     # In a user namespace the host's root is a stranger by number; it owns "/" all the same.
-    return uid == os.stat("/").st_uid  # noqa: PTH116 - one call, no Path
+    return uid == _root().st_uid
+
+
+@functools.cache
+def _root() -> os.stat_result:
+    """Return what "/" is like; asked once, as only the host's own root can change it."""
+    return os.stat("/")  # noqa: PTH116 - one call, no Path
 
 
 def _is_own_group(uid: int, gid: int) -> bool:
@@ -232,7 +239,9 @@ class _Walk:
             raise
 
     def _end(self) -> int:
-        self._push(os.open("/", _PART | os.O_DIRECTORY), "")
+        root = _root()
+        descriptor = os.open("/", _PART | os.O_DIRECTORY)
+        self._way.append(_Folder(descriptor, root, "", keeps(root)))
         todo = _parts(self._path)
         symlinks = 0
         while todo:
