@@ -66,11 +66,11 @@ def _bound(questions: int, changes: int, commits: int, events: int, kib: int) ->
 
 
 BOUNDS: Final[dict[str, Counts]] = {
-    "create": _bound(32, 12, 3, 4, 128),
-    "attach": _bound(18, 4, 2, 2, 96),
+    "create": _bound(22, 12, 3, 4, 128),
+    "attach": _bound(15, 3, 2, 2, 96),
     "snapshot": _bound(28, 9, 2, 2, 96),
     "pause": _bound(20, 4, 2, 2, 96),
-    "restore": _bound(28, 10, 2, 2, 96),
+    "restore": _bound(24, 10, 2, 2, 96),
     "remove": _bound(20, 6, 2, 2, 96),
     "resync": _bound(16, 0, 0, 0, 0),
 }
