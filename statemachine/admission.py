@@ -12,7 +12,6 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
-from statemachine import projection
 from statemachine.machine import Desired, State
 from statemachine.projection import Record
 from statemachine.schema import IN_USE
@@ -42,8 +41,8 @@ class Admission:
 
     Args:
         connection: sees the disks as they are stored.
-        before: the records that differ from what is stored, before this request.
-        after: the same after it.
+        before: the records of this request's disks, as they were before it.
+        after: those that differ from what is stored, after it.
     """
 
     def __init__(
@@ -77,15 +76,8 @@ class Admission:
         return total + promised(self._connection, promise, without=held)
 
     def _moved(self) -> Iterator[tuple[Record | None, Record | None]]:
-        for name, after in self._after.items():
-            before = self._before.get(name)
-            if before is not after:
-                yield before if before is not None else self._stored(name), after
-
-    def _stored(self, name: str) -> Record | None:
-        query = "SELECT record FROM disks WHERE name = ?"
-        row = self._connection.execute(query, (name,)).fetchone()
-        return projection.from_row(json.loads(row[0])) if row else None
+        for name, before in self._before.items():
+            yield before, self._after[name]
 
 
 Admit = Callable[[Admission], None]

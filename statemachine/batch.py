@@ -7,56 +7,37 @@ May be imported by eventlog and what stands above it in `statemachine`.
 
 from __future__ import annotations
 
-import json
-import operator
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from statemachine import basetable, payloads, projection, recent, registry
+from statemachine import basetable, diskrows, payloads, projection, registry
 from statemachine.admission import Admission, Admit
+from statemachine.diskrows import SELECT_RECORD, known_record
 from statemachine.errors import LogDamaged, RefusedError, VersionConflict
 from statemachine.events import GENESIS, Event, EventType, NewEvent, chain_hash, encode
 from statemachine.names import HOST
 from statemachine.projection import Record
 from statemachine.registry import Bases
-from statemachine.schema import DISK_COLUMNS, EVENT_COLUMNS
+from statemachine.schema import EVENT_COLUMNS
 
 if TYPE_CHECKING:
     import sqlite3
 
+Row = tuple[Any, ...]
+"""A row of `events`, in the order of its columns."""
+
 SELECT_EVENTS: Final = f"SELECT {', '.join(EVENT_COLUMNS)} FROM events"  # noqa: S608 - constants
+ASKING: Final = frozenset({EventType.DISK_DECLARED.value, EventType.DISK_RECOVERED.value})
+"""By these somebody asks for something; all others only say what a reconciler did."""
+_NEWEST: Final = f"{SELECT_EVENTS} ORDER BY seq DESC LIMIT 1"
+_DISK: Final = list(EVENT_COLUMNS).index("disk")
+_TYPE: Final = list(EVENT_COLUMNS).index("type")
 _INSERT_EVENT: Final = (
     f"INSERT INTO events ({', '.join(EVENT_COLUMNS)}) "  # noqa: S608 - constants
     f"VALUES ({', '.join('?' * len(EVENT_COLUMNS))})"
 )
-_UPSERT_DISK: Final = (
-    f"INSERT INTO disks ({', '.join(DISK_COLUMNS)}) "  # noqa: S608 - constants
-    f"VALUES ({', '.join('?' * len(DISK_COLUMNS))}) ON CONFLICT(name) DO UPDATE SET "
-    f"{', '.join(f'{column} = excluded.{column}' for column in DISK_COLUMNS)}"
-)
-
-
-def known_record(text: object) -> Record:
-    """Return a record as `read_record` does; one that was read or written a moment ago is at hand.
-
-    For who works on a disk. Who proves the table reads what it says.
-    """
-    record = recent.find(str(text))
-    if record is None:
-        record = read_record(text)
-        recent.keep(str(text), record)
-    return record
-
-
-def read_record(text: object) -> Record:
-    """Return a record as the table `disks` has it; raises LogDamaged when it cannot be read."""
-    try:
-        return projection.from_row(json.loads(str(text)))
-    except (ValueError, RecursionError) as error:
-        msg = f"a record of the table `disks` cannot be read: {error}"
-        raise LogDamaged(msg, hint="the events decide: `byre replay --repair`") from error
 
 
 def is_intact(event: Event) -> bool:
@@ -75,14 +56,13 @@ def check_hash(event: Event) -> None:
         raise LogDamaged(msg, seq=event.seq, hint=hint)
 
 
-def write_records(connection: sqlite3.Connection, records: Iterable[Record]) -> None:
-    """Write rows of the table `disks`, over those of the same names."""
-    connection.executemany(_UPSERT_DISK, map(_disk_row, records))
-
-
 def write_events(connection: sqlite3.Connection, events: Iterable[Event]) -> None:
     """Write events as they are, places and hashes and all; the guards refuse a gap."""
-    connection.executemany(_INSERT_EVENT, (event.columns() for event in events))
+    _write_rows(connection, [event.columns() for event in events])
+
+
+def _write_rows(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
+    connection.executemany(_INSERT_EVENT, rows)
 
 
 @attrs.define(eq=False)
@@ -117,17 +97,19 @@ class Batch:
         self._connection = connection
         self.boot_id = boot_id
         self.now_ns = now_ns
-        self._events: list[Event] = []
+        self._rows: list[Row] = []
         self._records: dict[str, Record | None] = {} if known is None else known
+        self._begun: set[str] = set()
+        """The disks whose row is not there yet, or is of an older generation."""
+        self._before: dict[str, Record | None] = {}
+        """The records as they were before the request that is being placed."""
         self._bases: Bases | None = None
         self._host_version: int | None = None
-        newest = connection.execute(f"{SELECT_EVENTS} ORDER BY seq DESC LIMIT 1").fetchone()
+        newest = connection.execute(_NEWEST).fetchone()
         if newest is not None and newest != proven:
             check_hash(Event(*newest))
-        self.newest: tuple[Any, ...] = newest or ()
+        self.newest: Row = newest or ()
         """The row of the newest event, with those that were placed."""
-        self._seq: int = newest[0] if newest else 0
-        self._hash: str = newest[-1] if newest else GENESIS
 
     def place(self, request: Request) -> None:
         """Give one request's events their places, or note why it cannot be; all or none.
@@ -135,18 +117,18 @@ class Batch:
         A request that was placed before, in a transaction that failed, is placed anew.
         """
         request.error = None
-        before = (self._seq, self._hash, self._host_version, self.newest, dict(self._records))
+        self._before = {}
+        count, newest, host_version = len(self._rows), self.newest, self._host_version
         bases = self._bases
         try:
             request.stored = [self._placed(event) for event in request.events]
             if self._admit is not None:
-                self._admit(Admission(self._connection, before[-1], self._records))
+                self._admit(Admission(self._connection, self._before, self._records))
         except (VersionConflict, RefusedError, LogDamaged, ValueError) as error:
             request.error = error
-            self._seq, self._hash, self._host_version, self.newest, self._records = before
-            self._bases = bases
-        else:
-            self._events += request.stored
+            self.newest, self._host_version, self._bases = newest, host_version, bases
+            self._records |= self._before
+            del self._rows[count:]
 
     def put(self, events: Iterable[NewEvent]) -> None:
         """Give events their places; after an error nothing of this batch may be written.
@@ -154,44 +136,61 @@ class Batch:
         Raises:
             VersionConflict, LogDamaged, ValueError: one of them has no place.
         """
-        self._events += map(self._placed, events)
+        for event in events:
+            self._placed(event)
 
     @property
     def head(self) -> tuple[int, str]:
         """The seq and the hash of the newest event, with those that were placed."""
-        return self._seq, self._hash
+        return (self.newest[0], self.newest[-1]) if self.newest else (0, GENESIS)
 
     def write(self) -> list[Record]:
         """Write all placed events and the records they moved; returns these records."""
-        write_events(self._connection, self._events)
-        names = dict.fromkeys(event.disk for event in self._events)
-        moved = [record for name in names if (record := self._records.get(name))]
-        write_records(self._connection, moved)
+        _write_rows(self._connection, self._rows)
+        names = dict.fromkeys([row[_DISK] for row in self._rows])
+        moved = [record for name in names if (record := self._records[name])]
+        begun = [record for record in moved if record.name in self._begun] if self._begun else []
+        if begun:
+            diskrows.write(self._connection, begun)
+        if len(begun) < len(moved):
+            known = [record for record in moved if record.name not in self._begun]
+            diskrows.move(self._connection, known)
         if self._bases is not None:
             basetable.write(self._connection, self._bases)
         return moved
 
+    @property
+    def was_asked(self) -> bool:
+        """Whether one of the placed events is `ASKING`."""
+        return not ASKING.isdisjoint([row[_TYPE] for row in self._rows])
+
     def _placed(self, new: NewEvent) -> Event:
-        record = self._record(new.disk)
+        name = new.disk
+        record = self._record(name)
+        self._before.setdefault(name, record)
         generation, version = self._number(new, record)
+        seq, prev_hash = self.head
         columns = (
-            self._seq + 1,
-            new.disk,
+            seq + 1,
+            name,
             generation,
             version,
-            new.type.value,
+            str(new.type),
             self.now_ns,
             new.actor,
             new.reason,
             new.correlation_id,
             self.boot_id,
             encode(new.type, new.data, actor=new.actor),
-            self._hash,
+            prev_hash,
         )
-        self.newest = (*columns, chain_hash(columns))
-        event = Event(*self.newest)
-        self._seq, self._hash = event.seq, event.hash
-        self._records[new.disk] = projection.apply(record, event, new.payload)
+        row = (*columns, chain_hash(columns))
+        event = Event(*row)
+        moved = projection.apply(record, event, new.payload)
+        if version == 1:
+            self._begun.add(name)
+        self.newest, self._records[name] = row, moved
+        self._rows.append(row)
         if new.type in registry.TYPES or new.data.get("base_name"):
             self._note_bases(event)
         return event
@@ -209,8 +208,7 @@ class Batch:
 
     def _record(self, name: str) -> Record | None:
         if name not in self._records:
-            query = "SELECT record FROM disks WHERE name = ?"
-            row = self._connection.execute(query, (name,)).fetchone()
+            row = self._connection.execute(SELECT_RECORD, (name,)).fetchone()
             self._records[name] = known_record(row[0]) if row else None
         return self._records[name]
 
@@ -237,30 +235,3 @@ class Batch:
             self._host_version = int(self._connection.execute(query, (HOST,)).fetchone()[0])
         self._host_version += 1
         return self._host_version
-
-
-def _disk_row(record: Record) -> tuple[object, ...]:
-    failure, text = record.failure, projection.to_text(record)
-    recent.keep(text, record)
-    values = {
-        "name": record.name,
-        "id": record.id,
-        "generation": record.generation,
-        "version": record.version,
-        "seq": record.seq,
-        "state": record.state.value,
-        "desired": record.desired.value,
-        "driver": record.driver,
-        "base": record.spec["base"],
-        "device": record.device,
-        "attempts": record.attempts,
-        "next_retry_at": failure.retry_at if failure else None,
-        "updated_at": record.updated_at,
-        "record": text,
-    }
-    return _in_order(values)
-
-
-_in_order: Final[Callable[[dict[str, object]], tuple[object, ...]]] = operator.itemgetter(
-    *DISK_COLUMNS
-)

@@ -5,16 +5,10 @@ Values only; may be imported by eventlog and everything in `reconciler`.
 
 from __future__ import annotations
 
-from typing import Final
-
 import attrs
 
-from statemachine.events import EventType
 from statemachine.head import Noted
 from statemachine.projection import Record
-
-ASKING: Final = (EventType.DISK_DECLARED.value, EventType.DISK_RECOVERED.value)
-"""By these somebody asks for something; all others only say what a reconciler did."""
 
 
 @attrs.frozen
@@ -25,7 +19,7 @@ class Change:
     seq: int
     """Of its newest event."""
     was_asked: bool
-    """Whether one of its events is `ASKING`."""
+    """Whether one of its events is `batch.ASKING`."""
 
 
 @attrs.frozen
@@ -38,4 +32,4 @@ class Commit:
     """The seq of the newest event before it, whoever wrote that."""
     head: Noted
     was_asked: bool
-    """Whether one of its events is `ASKING`."""
+    """Whether one of its events is `batch.ASKING`."""

@@ -151,18 +151,32 @@ def _cannot_change(path: Path) -> bool:
         return False
 
 
-@contextlib.contextmanager
-def write_lock(connection: sqlite3.Connection) -> Iterator[None]:
+class write_lock:  # noqa: N801 - used as a function; around every commit
     """Hold the write lock for one transaction; commit at the end, roll back on any error."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
+
+    __slots__ = ("_connection",)
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def __enter__(self) -> None:
+        """Wait for the lock."""
+        self._connection.execute("BEGIN IMMEDIATE")
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if error is not None:
+            self._roll_back()
+            return
+        try:
+            self._connection.execute("COMMIT")
+        except BaseException:
+            self._roll_back()
+            raise
+
+    def _roll_back(self) -> None:
+        if self._connection.in_transaction:
             with contextlib.suppress(sqlite3.Error):  # what made it fail is the one to tell
-                connection.execute("ROLLBACK")
-        raise
+                self._connection.execute("ROLLBACK")
 
 
 def is_of_the_disk(error: LogUnavailable) -> bool:
@@ -181,25 +195,39 @@ def _is_no_text(error: BaseException | None) -> bool:
     return isinstance(error, UnicodeDecodeError) or is_of_the_module
 
 
-def identities(path: Path) -> tuple[tuple[int, int] | None, ...]:
+def identities(name: str) -> tuple[tuple[int, int] | None, ...]:
     """Return (device, inode) of a log and of its WAL, None for one that is missing.
 
     As long as a connection is open both stay the same, unless somebody replaces them: what is
     written then goes to files that have no name any more.
     """
-    name = os.fspath(path)  # as text: each commit asks, and a `Path` takes longer than the call
     return _identity(name), _identity(f"{name}-wal")
 
 
-def _identity(path: str) -> tuple[int, int] | None:
+def _identity(name: str) -> tuple[int, int] | None:
     try:
-        status = os.lstat(path)
+        status = os.lstat(name)
     except FileNotFoundError:
         return None
     return status.st_dev, status.st_ino
 
 
-class told_apart:  # noqa: N801 - used as a function; around every question and every commit
+RAISED: Final = (sqlite3.Error, UnicodeDecodeError, OSError)
+"""What SQLite and the file system raise, and `sorted_out` makes errors of ours of."""
+
+
+def sorted_out(error: BaseException, path: Path) -> ByreError:
+    """Return one of `RAISED` as an error that says what to do."""
+    if isinstance(error, sqlite3.Error):
+        return _sorted(error, path)
+    if isinstance(error, OSError):
+        msg = f"{path}: {error.strerror or error}"
+        return LogUnavailable(msg, hint="choose another state root with --root")
+    # Not even SQLite's message can be read.
+    return LogDamaged(f"{path}: a text in it is no UTF-8", hint=_KEEP_A_COPY)
+
+
+class told_apart:  # noqa: N801 - used as a function; around every commit
     """Turn what SQLite and the file system raise into errors that say what to do."""
 
     __slots__ = ("_path",)
@@ -211,14 +239,8 @@ class told_apart:  # noqa: N801 - used as a function; around every question and 
         """Nothing is needed at the beginning."""
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if isinstance(error, sqlite3.Error):
-            raise _sorted(error, self._path) from error
-        if isinstance(error, UnicodeDecodeError):  # not even SQLite's message can be read
-            msg = f"{self._path}: a text in it is no UTF-8"
-            raise LogDamaged(msg, hint=_KEEP_A_COPY) from error
-        if isinstance(error, OSError):
-            msg = f"{self._path}: {error.strerror or error}"
-            raise LogUnavailable(msg, hint="choose another state root with --root") from error
+        if isinstance(error, RAISED):
+            raise sorted_out(error, self._path) from error
 
 
 def _code_of(error: BaseException | None) -> int:

@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 from statemachine import basetable, checkpoints, database
 from statemachine.admission import Admit
 from statemachine.basefacts import Base
-from statemachine.batch import SELECT_EVENTS, Batch, Request, known_record, read_record
-from statemachine.commits import ASKING, Change, Commit
+from statemachine.batch import ASKING, SELECT_EVENTS, Batch, Request
+from statemachine.commits import Change, Commit
+from statemachine.diskrows import SELECT_RECORD, known_record, read_record
 from statemachine.errors import LogDamaged, LogUnavailable
 from statemachine.events import Event, NewEvent
 from statemachine.head import Noted
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Row = tuple[Any, ...]
 
+PAGE_EVENTS: Final = 1000
+"""How many events are read at a time; bounds the memory of a scan."""
 _RECORDS_IN_USE: Final = f"SELECT record FROM disks WHERE {IN_USE} ORDER BY name"  # noqa: S608 - constants
 _RECORDS_IN_USE_AT: Final = f"""
 SELECT record FROM disks WHERE ({IN_USE}) AND (
@@ -47,10 +50,9 @@ SELECT record FROM disks WHERE ({IN_USE}) AND (
     OR json_extract(record, '$.spec."jail.root"') IN (SELECT value FROM json_each(?)))
 ORDER BY name"""  # noqa: S608 - constants
 _NAMES_IN_USE: Final = f"SELECT name, seq FROM disks WHERE {IN_USE} ORDER BY name"  # noqa: S608 - constants
+_NEWS: Final = f"SELECT disk, seq, type FROM events WHERE seq > ? ORDER BY seq LIMIT {PAGE_EVENTS}"  # noqa: S608 - constants
 BACKUP_HEAD: Final = "backup_head"
 """Where the table `meta` of a backup, and of a log that was restored from one, has its head."""
-PAGE_EVENTS: Final = 1000
-"""How many events are read at a time; bounds the memory of a scan."""
 
 
 class EventLog:
@@ -225,21 +227,19 @@ class EventLog:
     def _commit(self, group: Sequence[Request]) -> None:
         """Commit some requests in one transaction; one thread at a time."""
 
-        def write(connection: sqlite3.Connection) -> Commit:
+        def write(connection: sqlite3.Connection) -> tuple[Batch, int, list[Record]]:
             now_ns, proven = self._clock_ns(), self._newest_row
             batch = Batch(connection, self.boot_id, now_ns, proven=proven, admit=self.admit)
             before, _ = batch.head
             for request in group:
                 batch.place(request)
-            moved = batch.write()
-            rows.append(batch.newest)
-            return Commit(moved, before, Noted(*batch.head), _is_asked(group))
+            return batch, before, batch.write()
 
-        rows: list[Row] = []  # one for each try
         commit = None
         try:
-            commit = self._writable().transact(write)
-            self._newest_row = rows[-1]
+            batch, before, moved = self._writable().transact(write)
+            self._newest_row = batch.newest
+            commit = Commit(moved, before, Noted(*batch.head), batch.was_asked)
             self._newest = commit.head.seq
             self.head.note(commit.head)
             self.commits += 1
@@ -260,7 +260,7 @@ class EventLog:
 
     def record(self, name: str) -> Record | None:
         """Return one disk's record, None if the log never spoke of it."""
-        rows = self._read("SELECT record FROM disks WHERE name = ?", name)
+        rows = self._read(SELECT_RECORD, name)
         return known_record(rows[0][0]) if rows else None
 
     def records(self) -> list[Record]:
@@ -366,14 +366,23 @@ class EventLog:
 
     def changed_since(self, seq: int) -> tuple[int, list[Change]]:
         """Return (newest seq, the disks with events after `seq`); cheap when none has."""
-        query = "SELECT disk, max(seq), max(type IN (?, ?)) FROM events WHERE seq > ? GROUP BY disk"
-        rows = self._read(query, *ASKING, seq)
-        newest = max((last for _, last, _ in rows), default=seq)
-        return newest, [Change(name, at, bool(asked)) for name, at, asked in rows if name != HOST]
+        found: dict[str, tuple[int, bool]] = {}
+        is_more = True
+        while is_more:
+            page = self._read(_NEWS, seq)
+            for disk, at, kind in page:
+                was_asked = kind in ASKING or (disk in found and found[disk][1])
+                seq, found[disk] = at, (at, was_asked)
+            is_more = len(page) == PAGE_EVENTS
+        found.pop(HOST, None)
+        return seq, [Change(disk, last, was_asked) for disk, (last, was_asked) in found.items()]
 
     def _read(self, query: str, *values: object) -> list[Row]:
-        with database.told_apart(self.path), self._read_lock:
-            return self._reader.execute(query, values).fetchall()
+        try:
+            with self._read_lock:
+                return self._reader.execute(query, values).fetchall()
+        except database.RAISED as error:
+            raise database.sorted_out(error, self.path) from error
 
     def _root_id(self, *, lenient: bool) -> str:
         try:
@@ -388,7 +397,3 @@ class EventLog:
             msg = f"{self.path} has no root_id in its table `meta`"
             raise LogDamaged(msg, hint="`byre log salvage` keeps the events; or restore a copy")
         return ""
-
-
-def _is_asked(group: Sequence[Request]) -> bool:
-    return any(event.type in ASKING for request in group for event in request.stored)

@@ -11,7 +11,6 @@ cannot be read counts as not noted. May be imported by eventlog, writer and hist
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 from pathlib import Path
@@ -24,6 +23,7 @@ from statemachine.names import LOG_NAME
 
 HEAD_NAME: Final = "head"
 _LINE: Final = re.compile(r"(\d{20}) ([0-9a-f]{64})\n")
+_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 _LENGTH: Final = 20 + 1 + 64 + 1
 
 
@@ -40,6 +40,7 @@ class Head:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._name = os.fspath(path)  # each commit opens it, and a `Path` takes longer than that
         self.seq = 0
         """Of the newest event that this object was told to note."""
 
@@ -103,10 +104,13 @@ class Head:
         """
         self.seq = noted.seq
         line = f"{noted.seq:020d} {noted.hash}\n".encode()
-        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        with contextlib.suppress(OSError):
-            descriptor = os.open(self.path, flags, 0o600)
-            try:
-                os.pwrite(descriptor, line, 0)
-            finally:
-                os.close(descriptor)
+        try:
+            descriptor = os.open(self._name, _FLAGS, 0o600)
+        except OSError:
+            return
+        try:
+            os.pwrite(descriptor, line, 0)
+        except OSError:
+            return
+        finally:
+            os.close(descriptor)

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from statemachine import basetable, checkpoints, timetravel
-from statemachine.batch import check_hash, read_record
+from statemachine.batch import check_hash
 from statemachine.checkpoints import Checkpoint
+from statemachine.diskrows import read_record
 from statemachine.errors import LogDamaged
 from statemachine.eventlog import PAGE_EVENTS, EventLog
 from statemachine.events import Event, EventType

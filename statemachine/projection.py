@@ -108,7 +108,7 @@ class Record:
     @property
     def desired(self) -> Desired:
         """What the disk should be."""
-        return Desired(self.spec["state"])
+        return _desired(self.spec["state"])
 
     @property
     def is_met(self) -> bool:
@@ -131,6 +131,9 @@ def _spec_of(items: tuple[tuple[str, str], ...]) -> DiskSpec:
     """Read a spec once for the several questions that one look at a disk asks of it."""
     return DiskSpec.from_data(dict(items))
 
+
+_desired: Final = functools.cache(Desired)
+"""The class itself looks among its members by three calls."""
 
 _NOT_LIVE: Final[dict[str, Any]] = {
     "device": "",
@@ -201,7 +204,10 @@ def to_row(record: Record) -> dict[str, Any]:
 
 def to_text(record: Record) -> str:
     """Return a record as the column `record` has it: JSON, sorted keys, compact."""
-    return json.dumps(to_row(record), separators=(",", ":"), sort_keys=True)
+    return _ENCODER.encode(to_row(record))
+
+
+_ENCODER: Final = json.JSONEncoder(separators=(",", ":"), sort_keys=True)
 
 
 def from_row(data: dict[str, Any]) -> Record:

@@ -10,8 +10,7 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING
 
-from statemachine import basetable, checkpoints, clocksteps, schema, timetravel
-from statemachine.batch import write_records
+from statemachine import basetable, checkpoints, clocksteps, diskrows, schema, timetravel
 from statemachine.eventlog import EventLog
 from statemachine.roster import Roster
 
@@ -44,7 +43,7 @@ def _rebuild(connection: sqlite3.Connection) -> int:
         connection.execute("DELETE FROM disks")
         records = roster.records()
         while page := list(itertools.islice(records, _RECORDS_AT_ONCE)):
-            write_records(connection, page)
+            diskrows.write(connection, page)
             count += len(page)
     clocksteps.rebuild(connection)
     basetable.write(connection, basetable.replayed(connection))

@@ -35,13 +35,14 @@ class Reserve:
 
     def __init__(self, path: Path, *, size_bytes: int) -> None:
         self._path = path
+        self._name = os.fspath(path)  # each commit looks, and a `Path` takes longer than the call
         self._size_bytes = size_bytes
 
     @property
     def is_there(self) -> bool:
         """Whether it has all its blocks; half of one was left by a crash while it was made."""
         try:
-            status = self._path.lstat()
+            status = os.lstat(self._name)
         except OSError:
             return False
         return status.st_blocks * _BLOCK >= self._size_bytes

@@ -13,7 +13,7 @@ from typing import Final
 
 import attrs
 
-from statemachine.batch import known_record
+from statemachine.diskrows import known_record
 from statemachine.eventlog import EventLog
 from statemachine.events import EventType
 from statemachine.projection import Record

@@ -14,6 +14,7 @@ May be imported by eventlog only.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -46,10 +47,11 @@ class Writer:
 
     def __init__(self, path: Path, *, reserve_bytes: int) -> None:
         self._path = path
+        self._name = os.fspath(path)  # each commit looks, and a `Path` takes longer than the call
         self._reserve = Reserve(path.with_name(RESERVE_NAME), size_bytes=reserve_bytes)
-        before = database.identities(path)[0]
+        before = database.identities(self._name)[0]
         self._connection: sqlite3.Connection | None = database.open_log(path, read_only=False)
-        self._files = database.identities(path)
+        self._files = database.identities(self._name)
         if before not in (None, self._files[0]):
             self.close()
             raise LogUnavailable(f"{path} was replaced while it was opened", hint="try again")
@@ -101,14 +103,16 @@ class Writer:
             raise
 
     def _try(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        with database.told_apart(self._path):
+        try:
             connection = self._trusted()
             with database.write_lock(connection):
                 return work(connection)
+        except database.RAISED as error:
+            raise database.sorted_out(error, self._path) from error
 
     def _trusted(self) -> sqlite3.Connection:
         """Return the connection, a new one after a failure; the file must be the one opened."""
-        if database.identities(self._path) != self._files:
+        if database.identities(self._name) != self._files:
             msg = f"{self._path} or its WAL was replaced or removed while it was open"
             hint = "end every byre of this root, put the right files back, and start again"
             raise LogDamaged(msg, hint=hint)

@@ -66,12 +66,12 @@ def _bound(questions: int, changes: int, commits: int, events: int, kib: int) ->
 
 
 BOUNDS: Final[dict[str, Counts]] = {
-    "create": _bound(22, 12, 3, 4, 128),
-    "attach": _bound(15, 3, 2, 2, 96),
-    "snapshot": _bound(28, 9, 2, 2, 96),
-    "pause": _bound(20, 4, 2, 2, 96),
-    "restore": _bound(24, 10, 2, 2, 96),
-    "remove": _bound(20, 6, 2, 2, 96),
+    "create": _bound(22, 12, 3, 4, 90),
+    "attach": _bound(15, 3, 2, 2, 48),
+    "snapshot": _bound(28, 9, 2, 2, 60),
+    "pause": _bound(20, 4, 2, 2, 60),
+    "restore": _bound(24, 10, 2, 2, 48),
+    "remove": _bound(20, 6, 2, 2, 60),
     "resync": _bound(16, 0, 0, 0, 0),
 }
 """The most that each may cost: `create` is two transitions in one pass, `resync` a look at a disk

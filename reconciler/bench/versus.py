@@ -22,7 +22,7 @@ from reconciler.bench.results import Measured, Series, quantile
 from reconciler.bench.stopwatch import timed_s
 from reconciler.bench.yard import Yard
 from statemachine import payloads
-from statemachine.batch import read_record
+from statemachine.diskrows import read_record
 from statemachine.eventlog import EventLog
 from statemachine.events import NewEvent
 from statemachine.machine import State, Trigger

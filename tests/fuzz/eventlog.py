@@ -7,7 +7,7 @@ from typing import Final
 import attrs
 
 from statemachine import payloads, projection
-from statemachine.batch import read_record as record_of
+from statemachine.diskrows import read_record as record_of
 from statemachine.errors import LogDamaged
 from statemachine.events import GENESIS, Event, EventType, chain_hash, encode, is_known
 

@@ -6,7 +6,7 @@ import attrs
 import pytest
 
 from statemachine import payloads, projection
-from statemachine.batch import read_record
+from statemachine.diskrows import read_record
 from statemachine.errors import LogDamaged
 from statemachine.events import GENESIS, Event, is_known, upcast
 
