@@ -71,8 +71,11 @@ def _strict_text(value: object, kind: type[str]) -> str:
     return kind(value)
 
 
+_TEXT: Final = frozenset({str})
+
+
 def _texts(value: object, _: object) -> tuple[str, ...]:
-    if not isinstance(value, list | tuple) or not all(type(each) is str for each in value):
+    if not isinstance(value, list | tuple) or not _TEXT.issuperset(map(type, value)):
         msg = f"expected a list of texts, found {value!r:.80}"
         raise ValueError(msg)
     return tuple(value)
@@ -82,7 +85,9 @@ def _table_of_texts(value: object, _: object) -> dict[str, str]:
     if not isinstance(value, dict):
         msg = f"expected a table of texts, found {value!r:.80}"
         raise ValueError(msg)  # noqa: TRY004 - one error for all that does not fit
-    _texts(list(value.values()), None)
+    if not _TEXT.issuperset(map(type, value.values())):
+        msg = f"expected a table of texts, found {value!r:.80}"
+        raise ValueError(msg)
     return value
 
 

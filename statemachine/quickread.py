@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import enum
 import functools
+import types
+import typing
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -46,7 +48,7 @@ def reader(kind: type[Any], converter: cattrs.Converter) -> Read:
     fields = attrs.fields(kind)
     count = len(fields)
     defaults = {each.name: each.default for each in fields if each.default is not attrs.NOTHING}
-    plain = {each.name: each.type for each in fields if each.type in PLAIN}
+    plain = {each.name: known for each in fields if (known := _present(each.type)) in PLAIN}
     readers = {each.name: _field_reader(each.type, converter) for each in fields}
 
     def read(data: Mapping[str, Any], _: object) -> Any:  # noqa: ANN401 - an instance of `kind`
@@ -65,6 +67,12 @@ def reader(kind: type[Any], converter: cattrs.Converter) -> Read:
         return made
 
     return read
+
+
+def _present(kind: Any) -> Any:  # noqa: ANN401 - any annotation
+    """Return the type of a field that is there: of `X | None` that is X."""
+    parts = [part for part in typing.get_args(kind) if part is not type(None)]
+    return parts[0] if isinstance(kind, types.UnionType) and len(parts) == 1 else kind
 
 
 def _field_reader(kind: Any, converter: cattrs.Converter) -> Callable[[Any], Any]:  # noqa: ANN401 - any annotation
