@@ -23,6 +23,7 @@ import structlog
 
 from reconciler import hostnotes, lapse, orphans, signals, specs, survey
 from reconciler.api import Byre
+from reconciler.garbage import seldom_collected
 from reconciler.guard import Guard
 from reconciler.index import Index
 from reconciler.known import Known
@@ -111,7 +112,8 @@ class Daemon:
             history.prove(byre.log)
             reconciler = byre.reconciler(is_watched=True)
             hostnotes.started(byre.log, version=importlib.metadata.version("byre"))
-            self._work(reconciler)
+            with seldom_collected():
+                self._work(reconciler)
             hostnotes.stopped(byre.log, why=self._why)
             byre.log.checkpoint(after_events=TAIL_EVENTS)
         finally:

@@ -100,12 +100,12 @@ class Record:
     cow_level: int = 0
     """The highest fill level of the exception store that was told of, in percent."""
 
-    @property
+    @functools.cached_property
     def wanted(self) -> DiskSpec:
         """The spec as it was last declared."""
         return _spec_of(tuple(self.spec.items()))
 
-    @property
+    @functools.cached_property
     def desired(self) -> Desired:
         """What the disk should be."""
         return _desired(self.spec["state"])
@@ -128,7 +128,7 @@ class Record:
 
 @functools.lru_cache(maxsize=1024)
 def _spec_of(items: tuple[tuple[str, str], ...]) -> DiskSpec:
-    """Read a spec once for the several questions that one look at a disk asks of it."""
+    """Read a spec once for all records that have it."""
     return DiskSpec.from_data(dict(items))
 
 
@@ -150,6 +150,9 @@ _REMOVED: Final[dict[str, Any]] = {
     "made_folders": (), "cow": None, "fault": None, "points": (), "rewind": None,
 }  # fmt: skip
 
+
+_OF_THE_SPEC: Final = ("wanted", "desired")
+"""What a record keeps once somebody has asked for it, and what another spec makes untrue."""
 
 Changes = dict[str, Any]
 """What an event changes of a record: fields and their values."""
@@ -176,7 +179,7 @@ def apply(record: Record | None, event: Event, payload: object = None) -> Record
         return _begun(record, event, payload)
     made = object.__new__(Record)  # `attrs.evolve` without the forty arguments
     made.__dict__.update(record.__dict__)
-    made.__dict__.update(_changes(record, event, payload))
+    _change(made, _changes(record, event, payload))
     return made
 
 
@@ -185,8 +188,15 @@ def move(record: Record | None, event: Event) -> Record | None:
     payload = payloads.read(event)
     if record is None or event.generation > record.generation:
         return _begun(record, event, payload)
-    record.__dict__.update(_changes(record, event, payload))
+    _change(record, _changes(record, event, payload))
     return record
+
+
+def _change(record: Record, changes: Changes) -> None:
+    record.__dict__.update(changes)
+    if "spec" in changes:
+        for made_of_it in _OF_THE_SPEC:
+            record.__dict__.pop(made_of_it, None)
 
 
 def _changes(record: Record, event: Event, payload: object) -> Changes:

@@ -45,7 +45,7 @@ class SimCrash(BaseException):
         self.when = when
 
 
-@attrs.define(kw_only=True, eq=False)
+@attrs.define(eq=False)
 class Call:
     """One call of the port, for hooks and for the trace; how it ended is set when it has."""
 
@@ -123,6 +123,8 @@ class Faults:
         self._crash: SimCrash | None = None
         self._calls = 0
         self._points = 0
+        self._is_scripted = False
+        """Whether anything was set that could befall a call; for most calls nothing was."""
 
     # --- what a test sets ---------------------------------------------------------------------
 
@@ -140,6 +142,7 @@ class Faults:
         fault = Fault(call=call, error=error, times=times, after=after, when=when, about=about)
         with self._lock:
             self._faults.append(fault)
+            self._is_scripted = True
         return fault
 
     def crash_at(self, point: int, *, when: When = "after") -> None:
@@ -147,17 +150,20 @@ class Faults:
         assert point > 0, "points are counted from 1"
         with self._lock:
             self._crashes.add((point, when))
+            self._is_scripted = True
 
     def crash_at_call(self, number: int, *, when: When = "after") -> None:
         """Let the process die once, before or after the call of this number, a question or not."""
         assert number > self._calls, f"call {number} is over: there were {self._calls}"
         with self._lock:
             self._call_crashes.add((number, when))
+            self._is_scripted = True
 
     def crash_in(self, call: str, *, after: int = 0, when: When = "after") -> None:
         """Let the process die once, in the next call of this name but so many."""
         with self._lock:
             self._faults.append(Fault(call=call, error=SimCrash, after=after, when=when))
+            self._is_scripted = True
 
     def hook(self, call: str, run: Hook, *, when: When = "before", about: str = "") -> None:
         """Run something before or after matching calls; it may use the simulation freely.
@@ -166,6 +172,7 @@ class Faults:
         """
         with self._lock:
             self._hooks.append((call, about, when, run))
+            self._is_scripted = True
 
     def revive(self) -> None:
         """Say that the next process has started: calls are answered again."""
@@ -182,6 +189,7 @@ class Faults:
             self._trace.clear()
             self._crash = None
             self._points = 0
+            self._is_scripted = False
 
     # --- what a test reads --------------------------------------------------------------------
 
@@ -230,9 +238,11 @@ class Faults:
         """
         call = self._begin(name, args, kwargs, change=change)
         try:
-            self._strike(call, "before")
+            if self._is_scripted:
+                self._strike(call, "before")
             result = work()
-            self._strike(call, "after")
+            if self._is_scripted:
+                self._strike(call, "after")
         except OSError as error:
             raised = from_oserror(error, str(call))
             call.error = raised
@@ -255,22 +265,20 @@ class Faults:
             self._calls += 1
             self._points += change
             point = self._points if change else 0
-            call = Call(number=self._calls, point=point, name=name, args=args, kwargs=kwargs)
-        self._run_hooks(call, "before")
-        self._die_if_due(call, "before")
+            call = Call(self._calls, point, name, args, kwargs)
+        if self._is_scripted:
+            self._run_hooks(call, "before")
+            self._die_if_due(call, "before")
         return call
 
     def _end(self, call: Call) -> None:
         with self._lock:
             self._trace.append(call)
-        self._run_hooks(call, "after")
-        self._die_if_due(call, "after")
-
-    # Nothing is scripted for most calls: the next three look before they lock.
+        if self._is_scripted:
+            self._run_hooks(call, "after")
+            self._die_if_due(call, "after")
 
     def _strike(self, call: Call, when: When) -> None:
-        if not self._faults:
-            return
         with self._lock:
             fault = next((each for each in self._faults if each.strikes(call, when)), None)
         if fault is None:
@@ -284,8 +292,6 @@ class Faults:
             raise self._crash
 
     def _run_hooks(self, call: Call, when: When) -> None:
-        if not self._hooks:
-            return
         with self._lock:
             due = [run for name, about, at, run in self._hooks
                    if at == when and _matches(name, about, call)]  # fmt: skip
@@ -293,8 +299,6 @@ class Faults:
             run(call)
 
     def _die_if_due(self, call: Call, when: When) -> None:
-        if not (self._crashes or self._call_crashes):
-            return
         with self._lock:
             by_point, by_call = (call.point, when), (call.number, when)
             if by_point not in self._crashes and by_call not in self._call_crashes:

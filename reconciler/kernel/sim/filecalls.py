@@ -29,6 +29,7 @@ from statemachine.units import Bytes
 
 _HEADER_BYTES: Final = 16
 _LOOKED_UP: Final = frozenset({errno.ENOENT, errno.ENOTDIR})
+_KINDS: Final[dict[type[Node], str]] = {File: "file", Folder: "folder", BlockNode: "device"}
 
 
 def identify(host: Host, path: Path, *, follow: bool) -> FileIdentity | None:
@@ -44,7 +45,6 @@ def identify(host: Host, path: Path, *, follow: bool) -> FileIdentity | None:
 
 def identity(host: Host, node: Node) -> FileIdentity:
     """Return what stat would say of a node; for a device, with the device's size."""
-    kinds = {File: "file", Folder: "folder", BlockNode: "device"}
     size = node.size if isinstance(node, File) else 0
     if isinstance(node, BlockNode):
         size = host.device_bytes(node.number)
@@ -53,7 +53,7 @@ def identity(host: Host, node: Node) -> FileIdentity:
         inode=node.inode,
         size=Bytes(size),
         mtime_ns=node.mtime_ns,
-        kind=kinds.get(type(node), "other"),
+        kind=_KINDS.get(type(node), "other"),
     )
 
 

@@ -43,7 +43,7 @@ WakeUp = Callable[[str], None]
 
 
 class _Entered:
-    """The lock of a host for the length of a `with` block: around every call of the port."""
+    """The lock of a host for the length of a `with` block."""
 
     __slots__ = ("_host",)
 
@@ -111,11 +111,12 @@ class Host:
 
     def leave(self) -> None:
         """Give the lock back; see `entered`."""
-        due: list[str] = []
         self._depth -= 1
-        if self._depth == 0:
-            due, self._due = self._due, []
-        listeners = tuple(self._listeners) if due else ()
+        if self._depth or not self._due:
+            self._lock.release()
+            return
+        due, self._due = self._due, []
+        listeners = tuple(self._listeners)
         self._lock.release()
         for name in dict.fromkeys(due):
             for listener in listeners:
@@ -189,9 +190,9 @@ class Host:
 
     def udev_has_open(self, device: MappedDevice) -> bool:
         """Tell whether udev has not let go of a device yet."""
-        return (
-            self.calls() <= device.udev_until_call or self.clock.monotonic_s() < device.udev_until_s
-        )
+        if self.calls() <= device.udev_until_call:
+            return True
+        return device.udev_until_s > 0 and self.clock.monotonic_s() < device.udev_until_s
 
     def open_count(self, device: MappedDevice) -> int:
         """How many have a dm device open, udev included."""

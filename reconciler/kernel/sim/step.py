@@ -41,9 +41,14 @@ def _step(method: _Method[_S, _P, _R], *, change: bool) -> _Method[_S, _P, _R]:
 
     @functools.wraps(method)
     def step(self: _S, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        host = self.host
+
         def work() -> _R:
-            with self.host.entered():
+            host.enter()
+            try:
                 return method(self, *args, **kwargs)
+            finally:
+                host.leave()
 
         return self.faults.around(name, args, kwargs, change=change, work=work)
 

@@ -18,6 +18,8 @@ from typing import Final, NamedTuple
 from reconciler.kernel.sim.files import File, FileSystem, Folder, Node, Symlink, os_error
 
 _LINKS_MAX: Final = 40  # MAXSYMLINKS, include/linux/namei.h
+_NO_NAMES: Final = frozenset({"", ".."})
+"""Ends of a path that are no entry of a folder."""
 
 
 class Place(NamedTuple):
@@ -60,6 +62,20 @@ class Tree:
         Raises:
             OSError: ENOENT or ENOTDIR before the last part, ELOOP.
         """
+        folders, name = _split(str(path))
+        folder = self.root
+        for each in folders:
+            node = folder.entries.get(each)
+            if type(node) is not Folder:
+                return self._walk(path, follow=follow)
+            folder = node
+        node = folder.entries.get(name)
+        if name in _NO_NAMES or (follow and type(node) is Symlink):
+            return self._walk(path, follow=follow)
+        return Place(folder, name, node)
+
+    def _walk(self, path: Path | str, *, follow: bool) -> Place:
+        """Do what `place` does, part by part, where there is more on the way than folders."""
         todo = _parts(path)
         stack = [self.root]
         links = 0
@@ -162,12 +178,15 @@ class Tree:
 
 def _parts(path: Path | str) -> list[str]:
     """Split a path, last part first."""
-    return list(_split(str(path)))
+    folders, name = _split(str(path))
+    return [name, *reversed(folders)] if name else []
 
 
 @functools.lru_cache(maxsize=4096)
-def _split(path: str) -> tuple[str, ...]:
-    return tuple(part for part in reversed(path.split("/")) if part not in {"", "."})
+def _split(path: str) -> tuple[tuple[str, ...], str]:
+    """Split a path into the folders on the way and the last name, "" for the root."""
+    parts = [part for part in path.split("/") if part not in {"", "."}]
+    return tuple(parts[:-1]), parts[-1] if parts else ""
 
 
 def _folder(node: Node | None, path: Path | str) -> Folder:
