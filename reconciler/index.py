@@ -6,7 +6,7 @@ A hint that fits no disk is nobody's business here. May be imported by daemon.
 from __future__ import annotations
 
 import threading
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -23,6 +23,9 @@ class Index:
         self._lock = threading.Lock()
         self._disks: defaultdict[str, set[str]] = defaultdict(set)
         self._things: dict[str, tuple[str, ...]] = {}
+        self._folders: Counter[Path] = Counter()
+        """How many links there are in each folder: asked for at each commit, by whom all disks are
+        too many to go through."""
         self._seqs: dict[str, int] = {}
 
     def update(self, records: Iterable[Record]) -> None:
@@ -36,15 +39,24 @@ class Index:
                     continue
                 self._seqs[record.name] = record.seq
                 for thing in self._things.pop(record.name, ()):
-                    self._disks[thing].discard(record.name)
-                    if not self._disks[thing]:
-                        del self._disks[thing]
+                    self._forget(thing, record.name)
                 if record.state is State.REMOVED:
                     continue
                 things = _things_of(record)
                 self._things[record.name] = things
                 for thing in things:
                     self._disks[thing].add(record.name)
+                self._folders.update(map(_folder_of, filter(_is_link, things)))
+
+    def _forget(self, thing: str, disk: str) -> None:
+        self._disks[thing].discard(disk)
+        if not self._disks[thing]:
+            del self._disks[thing]
+        if _is_link(thing):
+            folder = _folder_of(thing)
+            self._folders[folder] -= 1
+            if not self._folders[folder]:
+                del self._folders[folder]
 
     def tidy(self) -> None:
         """Forget the disks that were removed: there is no end to them."""
@@ -59,8 +71,15 @@ class Index:
     def link_folders(self) -> frozenset[Path]:
         """Return the parent folders of all links that should be there now."""
         with self._lock:
-            links = {thing for thing in self._disks if thing.startswith("/")}
-        return frozenset(Path(link).parent for link in links)
+            return frozenset(self._folders)
+
+
+def _is_link(thing: str) -> bool:
+    return thing.startswith("/")
+
+
+def _folder_of(link: str) -> Path:
+    return Path(link).parent
 
 
 def _things_of(record: Record) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from typing import Final
 
 import structlog
 
+from reconciler.pace import Pace
 from reconciler.reconcile import Settled
 from reconciler.workqueue import WorkQueue
 from statemachine.errors import ByreError, LogDamaged
@@ -52,6 +53,7 @@ class Workers:
         self._settled = settled
         self._damaged = damaged
         self._damage_lock = threading.Lock()
+        self._pace = Pace(count)
         self._log = structlog.get_logger("byre.workers")
         self._threads = [
             threading.Thread(target=self._work, name=f"byre-worker-{number}", daemon=True)
@@ -84,7 +86,8 @@ class Workers:
 
     def _pass(self, name: str) -> None:
         try:
-            how = self._reconcile(name)
+            with self._pace.kept():
+                how = self._reconcile(name)
         except LogDamaged as error:
             self._stop_for(error)
             return

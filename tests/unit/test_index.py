@@ -42,6 +42,16 @@ def test_what_a_disk_has_no_more_does_not_lead_to_it(folder: Path) -> None:
     stage.close()
 
 
+def test_a_folder_counts_as_long_as_one_link_is_in_it(folder: Path) -> None:
+    stage, index = Stage(folder), Index()
+    index.update([stage.live("sb-1", link=LINK), stage.live("sb-2", link=LINK.with_name("other"))])
+    index.update([stage.command(Trigger.REMOVE, "sb-1")])
+    assert index.link_folders() == {LINK.parent}
+    index.update([stage.command(Trigger.REMOVE, "sb-2")])
+    assert index.link_folders() == frozenset()
+    stage.close()
+
+
 def test_a_loop_that_is_in_the_way_leads_to_the_disk_that_waits(folder: Path) -> None:
     stage, index = Stage(folder), Index()
     stage.live()
