@@ -171,6 +171,8 @@ def _cow_now(view: View, scene: Scene, path: Path) -> FileIdentity | None:
 
     To record that one would make it the disk's own, and the right file a stranger.
     """
+    if scene.cow_is_new:  # made by this very transition, and nobody has heard of it yet
+        return scene.cow
     record, found = view.record, scene.kernel.identify(path)
     known = scene.cow or record.cow
     same_boot = scene.cow is not None or record.cow_boot_id == view.ground.boot_id

@@ -30,7 +30,7 @@ from reconciler.kernel.images import LinuxImages
 from reconciler.kernel.ioctl import failing, refuse
 from reconciler.kernel.loopdev import LoopDevices
 from reconciler.kernel.port import Capabilities, CowHeader, DmName, FreeSpace, Kernel
-from statemachine.errors import ForeignDevice, IdentityMismatch, RefusedError
+from statemachine.errors import ForeignDevice, IdentityMismatch, RefusedError, from_oserror
 from statemachine.jail import Jail
 from statemachine.names import UUID_PREFIX
 from statemachine.observed import (
@@ -53,11 +53,7 @@ class LinuxKernel(CopySide, StoreFiles, LinuxImages, Kernel):
     """The port on system calls; see `port` for each method's contract."""
 
     def __init__(
-        self,
-        *,
-        dev: Path = Path("/dev"),
-        sys: Path = Path("/sys"),
-        proc: Path = Path("/proc"),
+        self, *, dev: Path = Path("/dev"), sys: Path = Path("/sys"), proc: Path = Path("/proc")
     ) -> None:
         """Take the three kernel file systems; tests give others. Opens nothing."""
         self._dev = dev
@@ -85,8 +81,10 @@ class LinuxKernel(CopySide, StoreFiles, LinuxImages, Kernel):
 
     def identify(self, path: Path, *, follow: bool = False) -> FileIdentity | None:
         """Return which file is at a path, None if there is none."""
-        with failing(f"look at {path}"):
+        try:
             return files.identify(path, follow=follow, sys=self._sys)
+        except OSError as error:
+            raise from_oserror(error, f"look at {path}") from error
 
     def readable(self, path: Path) -> bool:
         """Tell whether this process can open the file for reading."""
@@ -105,8 +103,10 @@ class LinuxKernel(CopySide, StoreFiles, LinuxImages, Kernel):
 
     def cow_header(self, path: Path, chunk: Bytes = DEFAULT_CHUNK) -> CowHeader:
         """Read the first 16 bytes of a CoW file with such chunks and say what they are."""
-        with failing(f"read the header of {path}"):
+        try:
             return files.cow_header(path, chunk)
+        except OSError as error:
+            raise from_oserror(error, f"read the header of {path}") from error
 
     def allocated(self, path: Path) -> Bytes:
         """Return how many bytes a file occupies; 0 when it is missing."""
@@ -115,13 +115,15 @@ class LinuxKernel(CopySide, StoreFiles, LinuxImages, Kernel):
 
     def free_space(self, path: Path) -> FreeSpace:
         """Return the room on the file system of the nearest existing parent of a path."""
-        with failing(f"ask for the free space at {path}"):
+        try:
             return files.free_space(path)
+        except OSError as error:
+            raise from_oserror(error, f"ask for the free space at {path}") from error
 
     def loops(self) -> tuple[Loop, ...]:
         """Return all bound loop devices, by number; ones that cannot be read are skipped."""
         with failing("list the loop devices"):
-            looked = (self._loops.look(number) for number in self._loops.bound())
+            looked = (self._loops.look_anew(number) for number in self._loops.bound())
             return tuple(loop for loop in looked if loop is not None)
 
     def loop_numbers(self) -> tuple[int, ...]:
@@ -130,8 +132,10 @@ class LinuxKernel(CopySide, StoreFiles, LinuxImages, Kernel):
 
     def loop(self, number: int) -> Loop | None:
         """Return one loop device if it is bound; costs the same however many there are."""
-        with failing(f"look at /dev/loop{number}"):
+        try:
             return self._loops.look(number)
+        except OSError as error:
+            raise from_oserror(error, f"look at /dev/loop{number}") from error
 
     def dm_names(self) -> tuple[DmName, ...]:
         """Return all dm devices of the host, ours or not; empty without device-mapper."""
@@ -145,10 +149,10 @@ class LinuxKernel(CopySide, StoreFiles, LinuxImages, Kernel):
 
     def dm(self, name: str) -> DmDevice | None:
         """Return one dm device with its table and status; no flush, no wait."""
-        with failing(f"look at dm device {name}"):
-            try:
-                return self._dm.look(name)
-            except OSError as error:
+        try:
+            return self._dm.look(name)
+        except OSError as error:
+            with failing(f"look at dm device {name}"):
                 if self._able.is_without_dm(error):
                     return None
                 raise
@@ -175,8 +179,10 @@ class LinuxKernel(CopySide, StoreFiles, LinuxImages, Kernel):
 
     def read_link(self, path: Path) -> LinkObservation:
         """Return what is at a path where a link or node should be, without following it."""
-        with failing(f"look at {path}"):
+        try:
             return links.read_link(path)
+        except OSError as error:
+            raise from_oserror(error, f"look at {path}") from error
 
     def real_path(self, path: Path) -> Path:
         """Return a path with all its symlinks resolved; what is missing stays as it is said."""
@@ -217,12 +223,7 @@ class LinuxKernel(CopySide, StoreFiles, LinuxImages, Kernel):
     # --- loop devices ------------------------------------------------------------------------
 
     def loop_attach(
-        self,
-        path: Path,
-        expected: FileIdentity,
-        *,
-        marker: str,
-        read_only: bool,
+        self, path: Path, expected: FileIdentity, *, marker: str, read_only: bool
     ) -> Loop:
         """Bind a free loop device to a file that is still the expected one.
 
@@ -235,7 +236,7 @@ class LinuxKernel(CopySide, StoreFiles, LinuxImages, Kernel):
             found = os.fstat(file)
             if not files.same_inode(found, expected):
                 raise files.mismatch(path, found, expected)
-            return self._loops.attach(file, marker=marker, read_only=read_only)
+            return self._loops.attach(file, path=path, marker=marker, read_only=read_only)
 
     def loop_set_autoclear(self, loop: Loop) -> bool:
         """Let the kernel detach this loop when its last opener goes. False if it was set."""

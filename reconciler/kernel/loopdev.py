@@ -42,6 +42,7 @@ from reconciler.kernel.loopinfo import (
     set_status,
 )
 from statemachine.errors import IdentityMismatch
+from statemachine.names import UUID_PREFIX
 from statemachine.observed import DeviceNumber, Loop
 
 LOOP_MAJOR: Final = 7  # include/uapi/linux/major.h
@@ -64,6 +65,9 @@ class LoopDevices:
     """Whether to try LOOP_CONFIGURE (5.8); False is for the test of the older way."""
     control: KeptNode = attrs.field(init=False)
     """The node that hands out free numbers."""
+
+    _paths: dict[int, tuple[int, int, str]] = attrs.field(init=False, factory=dict)
+    """What is behind the loops that were looked at: device, inode, and their file's path then."""
 
     @control.default
     def _control(self) -> KeptNode:
@@ -89,15 +93,29 @@ class LoopDevices:
                 None then would make a disk look lost.
         """
         try:
-            with ioctl.opened(self._node(number), _LOOKING) as descriptor:
+            descriptor = os.open(self._node(number), _LOOKING | os.O_CLOEXEC)
+            try:
                 return self._loop(number, descriptor)
+            finally:
+                os.close(descriptor)
         except OSError as error:
             if error.errno in ioctl.OUT_OF_MEANS:
                 raise
             return None
 
-    def attach(self, file: int, *, marker: str, read_only: bool) -> Loop:
+    def look_anew(self, number: int) -> Loop | None:
+        """As `look`; the path of the file behind it is the one it has now."""
+        self._paths.pop(number, None)
+        return self.look(number)
+
+    def attach(self, file: int, *, path: Path, marker: str, read_only: bool) -> Loop:
         """Bind a free loop to an open file; returns it as read back from the kernel.
+
+        Args:
+            file: the file, open as the loop is to be.
+            path: what it is called, for people.
+            marker: whose it is.
+            read_only: whether the loop refuses writes.
 
         Raises:
             OSError: EBUSY after losing 256 races for a free number in a row.
@@ -111,7 +129,7 @@ class LoopDevices:
             descriptor = self.open(number, mode | os.O_NONBLOCK)
             try:
                 bind(descriptor, file, info, configure=self.configure)
-                return self._bound_loop(number, descriptor)
+                return self._bound_loop(number, descriptor, path)
             except OSError as error:
                 if error.errno != errno.EBUSY:
                     raise
@@ -203,10 +221,10 @@ class LoopDevices:
             return True
         raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
 
-    def _bound_loop(self, number: int, descriptor: int) -> Loop:
+    def _bound_loop(self, number: int, descriptor: int, path: Path) -> Loop:
         """Read a loop that was bound a moment ago; undo the binding if that fails."""
         try:
-            return self._loop(number, descriptor)
+            return self._loop(number, descriptor, str(path))
         except OSError:
             clear(descriptor)
             raise
@@ -263,21 +281,36 @@ class LoopDevices:
     def _node(self, number: int) -> str:
         return f"{self.dev}/loop{number}"
 
-    def _loop(self, number: int, descriptor: int) -> Loop:
+    def _loop(self, number: int, descriptor: int, path: str = "") -> Loop:
         info = get_status(descriptor)
-        backing = _read(f"{self.sys}/block/loop{number}/loop/backing_file")
+        if path:
+            self._paths[number] = (info.device, info.inode, path)
         return Loop(
             number=number,
             device=DeviceNumber(LOOP_MAJOR, number),
             backing_device=info.device,
             backing_inode=info.inode,
-            backing_path=os.fsdecode(backing).rstrip("\n"),
+            backing_path=self._path_of(number, info),
             marker=info.marker,
             size=get_size(descriptor),
             read_only=info.read_only,
             autoclear=info.autoclear,
             direct_io=info.direct_io,
         )
+
+    def _path_of(self, number: int, info: LoopInfo) -> str:
+        """Return the path of the file behind a loop, for people.
+
+        Asked once of a file of ours: it may be called something else by now.
+        """
+        known = self._paths.get(number)
+        if known is not None and known[:2] == (info.device, info.inode):
+            return known[2]
+        raw = _read(f"{self.sys}/block/loop{number}/loop/backing_file")
+        path = os.fsdecode(raw).rstrip("\n")
+        if info.marker.startswith(UUID_PREFIX):
+            self._paths[number] = (info.device, info.inode, path)
+        return path
 
 
 class _checked:  # noqa: N801 - used as a function; around every change of a loop

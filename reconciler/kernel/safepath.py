@@ -26,6 +26,7 @@ from statemachine.errors import UnsafePath
 
 _SYMLINKS_MAX: Final = 40  # MAXSYMLINKS, include/linux/namei.h
 _PART: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_FOLDER: Final = _PART | os.O_DIRECTORY
 _NOT_OWNER: Final = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -34,15 +35,6 @@ class Place(NamedTuple):
 
     folder: int
     name: str
-
-
-class _Folder(NamedTuple):
-    descriptor: int
-    found: os.stat_result
-    path: str
-    """As text: a `Path` for each part takes longer than to open it."""
-    kept: bool
-    """What `keeps` says of it: asked once, as nearly every folder on the way is such a one."""
 
 
 # --- the rule ------------------------------------------------------------------------------------
@@ -83,7 +75,9 @@ def holds(folder: os.stat_result, *, guest: int | None = None) -> bool:
 
 def is_ours(found: os.stat_result) -> bool:
     """Tell whether only root and we may write to a file or folder."""
-    return _is_trusted(found.st_uid) and not _others_write(found)
+    if not _is_trusted(found.st_uid):
+        return False
+    return not (found.st_mode & _NOT_OWNER and _others_write(found))
 
 
 def remedy(path: Path, found: os.stat_result) -> str:
@@ -97,8 +91,6 @@ def remedy(path: Path, found: os.stat_result) -> str:
 
 def _others_write(found: os.stat_result) -> bool:
     """Tell whether anybody but its owner may write to a file or folder, by its mode."""
-    if not found.st_mode & _NOT_OWNER:
-        return False
     if found.st_mode & stat.S_IWOTH:
         return True
     return bool(found.st_mode & stat.S_IWGRP) and not _is_own_group(found.st_uid, found.st_gid)
@@ -219,16 +211,26 @@ def _irregular(path: Path, mode: int, flags: int) -> Irregular:
 
 
 class _Walk:
-    """One walk: the open folders from "/" down to where it is."""
+    """One walk: the open folders from "/" down to where it is.
 
-    __slots__ = ("_guest", "_own", "_path", "_way")
+    A walk is a part of nearly every change, so a part that is as usual costs two system calls and
+    little else; what a refusal says of it is put together only then.
+    """
+
+    __slots__ = ("_found", "_guest", "_is_kept", "_names", "_own", "_path", "_way")
 
     def __init__(self, path: str, *, own: bool, guest: int | None) -> None:
         assert path.startswith("/"), path
         self._path = path
         self._own = own
         self._guest = guest
-        self._way: list[_Folder] = []
+        self._way: list[int] = []
+        """The descriptors of the folders, "/" first."""
+        self._names: list[str] = []
+        """What they are called, without "/"."""
+        self._found = _root()
+        """The last of them."""
+        self._is_kept = keeps(self._found)
 
     def end(self) -> int:
         """Walk the whole path; returns the descriptor of its last folder."""
@@ -239,9 +241,7 @@ class _Walk:
             raise
 
     def _end(self) -> int:
-        root = _root()
-        descriptor = os.open("/", _PART | os.O_DIRECTORY)
-        self._way.append(_Folder(descriptor, root, "", keeps(root)))
+        self._way.append(os.open("/", _FOLDER))
         todo = _parts(self._path)
         symlinks = 0
         while todo:
@@ -253,56 +253,56 @@ class _Walk:
             if symlinks > _SYMLINKS_MAX:
                 raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), self._path)
             if text.startswith("/"):
-                self._back(len(self._way))
+                self._back(len(self._names))
             todo += _parts(text)
-        return self._way[-1].descriptor
+        return self._way[-1]
 
     def close(self) -> None:
         """Close every folder of the walk."""
         while self._way:
-            os.close(self._way.pop().descriptor)
+            os.close(self._way.pop())
 
     def _step(self, name: str) -> str:
         """Enter a folder, or return the text of the symlink that is in its place."""
-        here = self._way[-1]
-        entry = self._push(_open_part(name, here.descriptor), f"{here.path}/{name}")
-        if not here.kept and (why := objection(here.found, entry.found)):
-            raise self._refused(f"{entry.path} {why}", here)
-        if stat.S_ISLNK(entry.found.st_mode):
-            text = os.readlink("", dir_fd=entry.descriptor)  # of the very one that was judged
-            self._back(1)
+        try:  # as a folder first: that has an automount mounted, and O_PATH alone has not
+            descriptor = os.open(name, _FOLDER, dir_fd=self._way[-1])
+        except NotADirectoryError:
+            descriptor = os.open(name, _PART, dir_fd=self._way[-1])
+        self._way.append(descriptor)
+        entry = os.fstat(descriptor)
+        if not self._is_kept and (why := objection(self._found, entry)):
+            raise self._refused(f"{self._here()}/{name} {why}", self._found)
+        if stat.S_ISLNK(entry.st_mode):
+            text = os.readlink("", dir_fd=descriptor)  # of the very one that was judged
+            os.close(self._way.pop())
             return text
-        if not stat.S_ISDIR(entry.found.st_mode):
+        if not stat.S_ISDIR(entry.st_mode):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), self._path)
-        if self._own and not (entry.kept or holds(entry.found, guest=self._guest)):
+        self._names.append(name)
+        self._found, self._is_kept = entry, keeps(entry)
+        if self._own and not (self._is_kept or holds(entry, guest=self._guest)):
             raise self._refused("another user can replace what byre keeps there", entry)
         return ""
 
-    def _push(self, descriptor: int, path: str) -> _Folder:
-        found = os.fstat(descriptor)
-        entered = _Folder(descriptor, found, path, keeps(found))
-        self._way.append(entered)
-        return entered
-
     def _back(self, steps: int) -> str:
         """Go up, not above "/"; always by the way that was come."""
-        for _ in range(min(steps, len(self._way) - 1)):
-            os.close(self._way.pop().descriptor)
+        for _ in range(min(steps, len(self._names))):
+            os.close(self._way.pop())
+            self._names.pop()
+        self._found = os.fstat(self._way[-1])
+        self._is_kept = keeps(self._found)
         return ""
 
-    def _refused(self, why: str, at: _Folder) -> UnsafePath:
+    def _here(self) -> str:
+        return "".join(f"/{name}" for name in self._names)
+
+    def _refused(self, why: str, found: os.stat_result) -> UnsafePath:
+        at = self._here() or "/"
         return UnsafePath(
-            f"{self._path} is not safe: {why} ({at.path or '/'}: owner {at.found.st_uid}, "
-            f"mode {stat.S_IMODE(at.found.st_mode):04o})",
-            hint=f"take away what is not yours, then `{remedy(Path(at.path or '/'), at.found)}`",
+            f"{self._path} is not safe: {why} ({at}: owner {found.st_uid}, "
+            f"mode {stat.S_IMODE(found.st_mode):04o})",
+            hint=f"take away what is not yours, then `{remedy(Path(at), found)}`",
         )
-
-
-def _open_part(name: str, folder_descriptor: int) -> int:
-    try:  # as a folder first: that has an automount mounted, and O_PATH alone has not
-        return os.open(name, _PART | os.O_DIRECTORY, dir_fd=folder_descriptor)
-    except NotADirectoryError:
-        return os.open(name, _PART, dir_fd=folder_descriptor)
 
 
 def _parts(path: str) -> list[str]:

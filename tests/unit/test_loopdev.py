@@ -184,7 +184,7 @@ class TestWithLoops:
         older = LoopDevices(dev=Path("/dev"), sys=Path("/sys"), configure=False)
         path, made = bench.file("cow")
         with ioctl.opened(path, os.O_RDONLY if read_only else os.O_RDWR) as file:
-            loop = older.attach(file, marker="BYRE-test-old", read_only=read_only)
+            loop = older.attach(file, path=path, marker="BYRE-test-old", read_only=read_only)
         bench.loops.append(loop)
         assert loop.backs(made)
         assert (loop.marker, loop.read_only) == ("BYRE-test-old", read_only)
@@ -197,7 +197,7 @@ class TestWithLoops:
             pytest.raises(OSError, match="Invalid argument"),
         ):
             LoopDevices(dev=Path("/dev"), sys=Path("/sys")).attach(
-                file, marker="x", read_only=False
+                file, path=Path("/dev/null"), marker="x", read_only=False
             )
         del bench
         assert kernel.loops() == before
