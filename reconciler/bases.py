@@ -49,7 +49,7 @@ class BaseLoops:
         """Return our loop on a base if there is one; changes nothing."""
         number = self._numbers.get(_key(base))
         if number is not None:
-            loop = self._kernel.loop(number)
+            loop = self._kernel.loop(number, named=False)
             if loop is not None and self._is_ours(loop, base):
                 return loop
         for loop in self._kernel.loops():
@@ -95,7 +95,7 @@ class BaseLoops:
         """
         for loop in self._kernel.loops():
             if self._is_mine(loop, base) and self._kernel.loop_keep(loop):
-                return self._kernel.loop(loop.number)
+                return self._kernel.loop(loop.number, named=False)
         return None
 
     def release(self, disk: str, base: FileIdentity) -> bool:

@@ -69,7 +69,7 @@ class Protector:
             raise TransientError(msg, kind="again")
         self._kernel.grow_file(Path(record.cow_path), record.cow, step.size)
         self._kernel.loop_grow(loop)
-        now = self._kernel.loop(loop.number)
+        now = self._kernel.loop(loop.number, named=False)
         if now is None or now.size.to_bytes() < step.size:
             msg = f"{loop.path} did not grow to {step.size.count} bytes with {record.cow_path}"
             raise TransientError(msg, kind="again")

@@ -95,7 +95,11 @@ def has_strangers(records: Sequence[Record], survey: Survey, kernel: Kernel) -> 
     if any(text.startswith("../dm-") and text not in minors for text in survey.nodes.values()):
         return True
     used = {each.cow_loop for each in records} | {each.base_loop for each in records}
-    return any(_is_marked(kernel.loop(number)) for number in survey.loops if number not in used)
+    return any(
+        _is_marked(kernel.loop(number, named=False))
+        for number in survey.loops
+        if number not in used
+    )
 
 
 def _is_marked(loop: Loop | None) -> bool:
@@ -189,7 +193,7 @@ def _has_its_io(record: Record, kernel: Kernel) -> bool:
     """Tell whether the loop of a disk with direct IO still has it; others are not looked at."""
     if not record.wanted.direct_io:
         return True
-    loop = None if record.cow_loop is None else kernel.loop(record.cow_loop)
+    loop = None if record.cow_loop is None else kernel.loop(record.cow_loop, named=False)
     return loop is not None and loop.direct_io
 
 

@@ -58,7 +58,7 @@ class MakeDm:
         Somebody's `losetup -d` leaves a held one with autoclear (kernel fact 11).
         """
         for loop in (scene.base_loop, scene.cow_loop):
-            now = None if loop is None else scene.kernel.loop(loop.number)
+            now = None if loop is None else scene.kernel.loop(loop.number, named=False)
             if loop is not None and (now is None or now.marker != loop.marker):
                 msg = f"{loop.path} went with the half-made {self.name}"
                 raise TransientError(msg, kind="again")
@@ -194,7 +194,7 @@ class HandOverCow:
         """Set autoclear; from now on no crash can leak this loop."""
         loop = scene.cow_loop
         if loop is None and scene.cow_loop_hint is not None:
-            loop = scene.kernel.loop(scene.cow_loop_hint)
+            loop = scene.kernel.loop(scene.cow_loop_hint, named=False)
         return loop is not None and scene.kernel.loop_set_autoclear(loop)
 
     def undo(self, scene: Scene) -> None:
@@ -247,7 +247,7 @@ def refuse_lost_base(scene: Scene, loop: Loop, name: str) -> None:
     host can be attached any more while it exists (measured, Linux 6.1).
     """
     assert scene.base is not None, "CheckBase comes first"
-    now = scene.kernel.loop(loop.number)
+    now = scene.kernel.loop(loop.number, named=False)
     if now is None or not now.backs(scene.base):
         msg = f"{loop.path} lost its base while {name} was made"
         raise TransientError(msg, kind="origin-lost")

@@ -137,7 +137,7 @@ class GrowOwn:
             scene.cow = scene.kernel.identify(self.path)
         loop = scene.cow_loop
         if loop is None and scene.cow_loop_hint is not None:
-            loop = scene.kernel.loop(scene.cow_loop_hint)
+            loop = scene.kernel.loop(scene.cow_loop_hint, named=False)
         if loop is not None and loop.backs(expected):
             changed = scene.kernel.loop_grow(loop) or changed
         return changed

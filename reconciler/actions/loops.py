@@ -101,7 +101,7 @@ class AttachCow:
         if scene.cow_is_new:
             return ()
         if self.is_just_attached and scene.cow_loop_hint is not None:
-            loop = scene.kernel.loop(scene.cow_loop_hint)
+            loop = scene.kernel.loop(scene.cow_loop_hint, named=False)
             if loop is not None and loop.marker == marker and loop.backs(file):
                 return (loop,)
         return loops_on(scene, file) if scene.kernel.is_open(self.path) else ()
@@ -140,7 +140,7 @@ class SetDirectIo:
     def _set(self, scene: Scene, *, on: bool) -> bool:
         loop = scene.cow_loop
         if loop is None and scene.cow_loop_hint is not None:
-            loop = scene.kernel.loop(scene.cow_loop_hint)
+            loop = scene.kernel.loop(scene.cow_loop_hint, named=False)
         try:
             return loop is not None and scene.kernel.loop_set_direct_io(loop, on=on)
         except PermanentError as error:
@@ -197,7 +197,7 @@ class DetachCow:
         if scene.cow_loop_hint is None:
             found = scene.kernel.loops()
         else:
-            seen = scene.kernel.loop(scene.cow_loop_hint)
+            seen = scene.kernel.loop(scene.cow_loop_hint, named=False)
             found = () if seen is None else (seen,)
         ours = [loop for loop in found if loop.marker == marker]
         file = scene.kernel.identify(self.path) if ours else None

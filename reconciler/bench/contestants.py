@@ -132,7 +132,9 @@ class Floor:
 
     def _attach(self, path: Path, *, read_only: bool) -> Loop:
         with path.open("rb" if read_only else "r+b") as file:
-            return self._loops.attach(file.fileno(), path=path, marker=MARKER, read_only=read_only)
+            return self._loops.attach(
+                file.fileno(), path=str(path), marker=MARKER, read_only=read_only
+            )
 
     def _cow(self, disk: str) -> Path:
         folder = self._yard.folder / "floor/cow"

@@ -52,7 +52,7 @@ class Clone:
         """Look at the copy, and at the loop device where the record saw it."""
         del bases
         file = kernel.identify(cow)
-        loop = kernel.loop(record.cow_loop) if record.cow_loop is not None else None
+        loop = kernel.loop(record.cow_loop, named=False) if record.cow_loop is not None else None
         ours = loop is not None and loop.marker == cow_marker(record.id, record.generation)
         wanted = record.wanted.link
         return ObservedDisk(

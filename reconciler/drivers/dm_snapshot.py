@@ -77,12 +77,14 @@ class DmSnapshot:
         loops: tuple[Loop, ...] = ()
         base_loop = None
         if dm is not None and dm.uuid == uuid_of(record) and dm.table is not None:
-            found = kernel.loop(dm.table.cow.minor)
+            found = kernel.loop(dm.table.cow.minor, named=False)
             loops = (found,) if found is not None else ()
             base_loop = longer.base_loop(kernel, dm.table, origin)
         elif cow_file is not None:
             loops = _loops_below(kernel, record, cow_file.device, cow_file.inode)
-            base_loop = kernel.loop(record.base_loop) if record.base_loop is not None else None
+            base_loop = (
+                kernel.loop(record.base_loop, named=False) if record.base_loop is not None else None
+            )
         ours = dm is not None and dm.uuid == uuid_of(record) and dm.live
         wanted, header = record.wanted.link, CowHeader.MISSING
         if cow_file is not None:
@@ -249,7 +251,7 @@ def _loops_below(
     """Find our loop on the CoW file where the record saw it; a search only where one is due."""
     if record.cow_loop is None:
         return ()
-    seen = kernel.loop(record.cow_loop)
+    seen = kernel.loop(record.cow_loop, named=False)
     backs = seen is not None and (seen.backing_device, seen.backing_inode) == (
         file_device,
         file_inode,

@@ -33,10 +33,10 @@ def look(kernel: Kernel, record: Record, dm: DmDevice | None) -> DmDevice | None
 def base_loop(kernel: Kernel, table: SnapshotTable, origin: DmDevice | None) -> Loop | None:
     """Return the base's loop below a live table, through the disk's own origin if it has one."""
     if table.origin.major == LOOP_MAJOR:
-        return kernel.loop(table.origin.minor)
+        return kernel.loop(table.origin.minor, named=False)
     if origin is None or origin.device != table.origin or origin.origin is None:
         return None
-    return kernel.loop(origin.origin.base.minor)
+    return kernel.loop(origin.origin.base.minor, named=False)
 
 
 def is_ours(record: Record, origin: DmDevice | None) -> bool:

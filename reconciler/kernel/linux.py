@@ -123,17 +123,17 @@ class LinuxKernel(CopySide, StoreFiles, LinuxImages, Kernel):
     def loops(self) -> tuple[Loop, ...]:
         """Return all bound loop devices, by number; ones that cannot be read are skipped."""
         with failing("list the loop devices"):
-            looked = (self._loops.look_anew(number) for number in self._loops.bound())
+            looked = (self._loops.look(number) for number in self._loops.bound())
             return tuple(loop for loop in looked if loop is not None)
 
     def loop_numbers(self) -> tuple[int, ...]:
         """Return the numbers of all bound loop devices, in order; asks no device."""
         return self._loops.bound()
 
-    def loop(self, number: int) -> Loop | None:
+    def loop(self, number: int, *, named: bool = True) -> Loop | None:
         """Return one loop device if it is bound; costs the same however many there are."""
         try:
-            return self._loops.look(number)
+            return self._loops.look(number, named=named)
         except OSError as error:
             raise from_oserror(error, f"look at /dev/loop{number}") from error
 
@@ -236,7 +236,8 @@ class LinuxKernel(CopySide, StoreFiles, LinuxImages, Kernel):
             found = os.fstat(file)
             if not files.same_inode(found, expected):
                 raise files.mismatch(path, found, expected)
-            return self._loops.attach(file, path=path, marker=marker, read_only=read_only)
+            known = "" if read_only else str(path)  # no symlink: it was not followed
+            return self._loops.attach(file, path=known, marker=marker, read_only=read_only)
 
     def loop_set_autoclear(self, loop: Loop) -> bool:
         """Let the kernel detach this loop when its last opener goes. False if it was set."""

@@ -38,12 +38,14 @@ from reconciler.kernel.loopinfo import (
     get_size,
     get_status,
     give_up,
+    raw_status,
     set_direct_io,
     set_status,
 )
 from statemachine.errors import IdentityMismatch
 from statemachine.names import UUID_PREFIX
 from statemachine.observed import DeviceNumber, Loop
+from statemachine.units import SECTOR_BYTES, Sectors
 
 LOOP_MAJOR: Final = 7  # include/uapi/linux/major.h
 _ATTACH_TRIES_MAX: Final = 256
@@ -57,7 +59,7 @@ _GONE: Final = frozenset({errno.ENXIO, errno.ENOENT, errno.ENODEV})
 
 @attrs.frozen(kw_only=True)
 class LoopDevices:
-    """The host's loop devices, by their nodes and by sysfs; holds one descriptor and no state."""
+    """The host's loop devices, by nodes and sysfs; holds one descriptor, and what it saw last."""
 
     dev: Path
     sys: Path
@@ -65,9 +67,8 @@ class LoopDevices:
     """Whether to try LOOP_CONFIGURE (5.8); False is for the test of the older way."""
     control: KeptNode = attrs.field(init=False)
     """The node that hands out free numbers."""
-
-    _paths: dict[int, tuple[int, int, str]] = attrs.field(init=False, factory=dict)
-    """What is behind the loops that were looked at: device, inode, and their file's path then."""
+    _seen: dict[int, tuple[bytes, int, Loop]] = attrs.field(init=False, factory=dict)
+    """Our loops as they were seen last: what the kernel said, the size in bytes, and the value."""
 
     @control.default
     def _control(self) -> KeptNode:
@@ -85,13 +86,19 @@ class LoopDevices:
             sorted(int(n) for n in numbers if _exists(f"{block}/loop{n}/loop/backing_file"))
         )
 
-    def look(self, number: int) -> Loop | None:
+    def look(self, number: int, *, named: bool = True) -> Loop | None:
         """Return one loop; None if it is not bound, or not to be read by us.
+
+        Args:
+            number: of the loop.
+            named: whether its file's path must be the one of now.
 
         Raises:
             OSError: this process cannot open anything just now (`ioctl.OUT_OF_MEANS`); to say
                 None then would make a disk look lost.
         """
+        if named:
+            self._seen.pop(number, None)
         try:
             descriptor = os.open(self._node(number), _LOOKING | os.O_CLOEXEC)
             try:
@@ -103,17 +110,12 @@ class LoopDevices:
                 raise
             return None
 
-    def look_anew(self, number: int) -> Loop | None:
-        """As `look`; the path of the file behind it is the one it has now."""
-        self._paths.pop(number, None)
-        return self.look(number)
-
-    def attach(self, file: int, *, path: Path, marker: str, read_only: bool) -> Loop:
+    def attach(self, file: int, *, path: str = "", marker: str, read_only: bool) -> Loop:
         """Bind a free loop to an open file; returns it as read back from the kernel.
 
         Args:
             file: the file, open as the loop is to be.
-            path: what it is called, for people.
+            path: what it is called, for people; asked of the kernel if it is not given.
             marker: whose it is.
             read_only: whether the loop refuses writes.
 
@@ -221,10 +223,10 @@ class LoopDevices:
             return True
         raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
 
-    def _bound_loop(self, number: int, descriptor: int, path: Path) -> Loop:
+    def _bound_loop(self, number: int, descriptor: int, path: str) -> Loop:
         """Read a loop that was bound a moment ago; undo the binding if that fails."""
         try:
-            return self._loop(number, descriptor, str(path))
+            return self._loop(number, descriptor, path)
         except OSError:
             clear(descriptor)
             raise
@@ -282,35 +284,34 @@ class LoopDevices:
         return f"{self.dev}/loop{number}"
 
     def _loop(self, number: int, descriptor: int, path: str = "") -> Loop:
-        info = get_status(descriptor)
-        if path:
-            self._paths[number] = (info.device, info.inode, path)
-        return Loop(
+        """Read a bound loop; the very one that was read before while it says the same.
+
+        Kept only of our own: `backing_path` is what their file was called then, for people.
+        """
+        raw, size_bytes = raw_status(descriptor), os.lseek(descriptor, 0, os.SEEK_END)
+        seen = self._seen.get(number)
+        if seen is not None and seen[:2] == (raw, size_bytes):
+            return seen[2]
+        info = LoopInfo.unpack(raw)
+        loop = Loop(
             number=number,
             device=DeviceNumber(LOOP_MAJOR, number),
             backing_device=info.device,
             backing_inode=info.inode,
-            backing_path=self._path_of(number, info),
+            backing_path=path or self._backing_path(number),
             marker=info.marker,
-            size=get_size(descriptor),
+            size=Sectors(size_bytes // SECTOR_BYTES),
             read_only=info.read_only,
             autoclear=info.autoclear,
             direct_io=info.direct_io,
         )
-
-    def _path_of(self, number: int, info: LoopInfo) -> str:
-        """Return the path of the file behind a loop, for people.
-
-        Asked once of a file of ours: it may be called something else by now.
-        """
-        known = self._paths.get(number)
-        if known is not None and known[:2] == (info.device, info.inode):
-            return known[2]
-        raw = _read(f"{self.sys}/block/loop{number}/loop/backing_file")
-        path = os.fsdecode(raw).rstrip("\n")
         if info.marker.startswith(UUID_PREFIX):
-            self._paths[number] = (info.device, info.inode, path)
-        return path
+            self._seen[number] = (raw, size_bytes, loop)
+        return loop
+
+    def _backing_path(self, number: int) -> str:
+        raw = _read(f"{self.sys}/block/loop{number}/loop/backing_file")
+        return os.fsdecode(raw).rstrip("\n")
 
 
 class _checked:  # noqa: N801 - used as a function; around every change of a loop

@@ -102,9 +102,14 @@ def bind(descriptor: int, file: int, info: LoopInfo, *, configure: bool = True) 
 
 def get_status(descriptor: int) -> LoopInfo:
     """Read what a loop is on; ENXIO when it is not bound."""
+    return LoopInfo.unpack(raw_status(descriptor))
+
+
+def raw_status(descriptor: int) -> bytes:
+    """Return what LOOP_GET_STATUS64 writes; ENXIO when it is not bound."""
     buffer = bytearray(_INFO.size)
     ioctl.call(descriptor, ioctl.LOOP_GET_STATUS64, buffer)
-    return LoopInfo.unpack(buffer)
+    return bytes(buffer)
 
 
 def get_size(descriptor: int) -> Sectors:

@@ -150,8 +150,12 @@ class Kernel(Images, Protocol):
     def loop_numbers(self) -> tuple[int, ...]:
         """Return the numbers of all bound loop devices, in order; asks no device."""
 
-    def loop(self, number: int) -> Loop | None:
-        """Return one loop device if it is bound; costs the same however many there are."""
+    def loop(self, number: int, *, named: bool = True) -> Loop | None:
+        """Return one loop device if it is bound; costs the same however many there are.
+
+        Not `named`, the path of one of ours may be what its file was called at an earlier look:
+        half the cost, for who goes by device and inode.
+        """
 
     def dm_names(self) -> tuple[DmName, ...]:
         """Return all dm devices of the host, ours or not; empty without device-mapper."""

@@ -75,7 +75,7 @@ def holds(folder: os.stat_result, *, guest: int | None = None) -> bool:
 
 def is_ours(found: os.stat_result) -> bool:
     """Tell whether only root and we may write to a file or folder."""
-    if not _is_trusted(found.st_uid):
+    if found.st_uid != 0 and not _is_trusted(found.st_uid):
         return False
     return not (found.st_mode & _NOT_OWNER and _others_write(found))
 
@@ -279,7 +279,7 @@ class _Walk:
         if not stat.S_ISDIR(entry.st_mode):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), self._path)
         self._names.append(name)
-        self._found, self._is_kept = entry, keeps(entry)
+        self._found, self._is_kept = entry, is_ours(entry)
         if self._own and not (self._is_kept or holds(entry, guest=self._guest)):
             raise self._refused("another user can replace what byre keeps there", entry)
         return ""

@@ -10,6 +10,7 @@ from reconciler.kernel.dmstruct import (
     Flag,
     LayoutError,
     Target,
+    is_same_device,
     pack_request,
     read_data,
     read_names,
@@ -181,3 +182,12 @@ def test_a_target_of_a_size_that_nothing_has_is_refused() -> None:
     target = struct.pack("=QQiI16s", 0, 2**64 - 1, 0, 48, b"linear") + b"7:0 0\0\0\0"
     with pytest.raises(LayoutError, match="18446744073709551615 sectors is outside of 0 to"):
         targets_of(answer(target, target_count=1))
+
+
+def test_two_answers_are_of_one_device_only_in_one_life() -> None:
+    first = pack_request(size_bytes=HEADER, name="x", uuid="BYRE-a-1")
+    again, other = bytearray(first), pack_request(size_bytes=HEADER, name="x", uuid="BYRE-a-2")
+    assert is_same_device(first, again)
+    assert not is_same_device(first, other)
+    struct.pack_into("=Q", again, 40, 7)
+    assert not is_same_device(first, again)

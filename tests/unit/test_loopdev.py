@@ -63,6 +63,10 @@ def detach(loop: Loop) -> bool:
     return kernel.loop_detach(loop)
 
 
+def _file_of(loop: Loop) -> FileIdentity:
+    return FileIdentity(device=loop.backing_device, inode=loop.backing_inode, size=SIZE, mtime_ns=0)
+
+
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
     made = Bench(tmp_path)
@@ -100,6 +104,21 @@ class TestWithLoops:
         found = kernel.loop(loop.number)
         assert found is not None
         assert found.backs(moved)
+
+    def test_a_loop_that_need_not_be_named_is_still_the_one_of_now(self, bench: Bench) -> None:
+        loop = bench.attach()
+        (bench.folder / "cow").rename(bench.folder / "renamed")
+        assert kernel.loop(loop.number, named=False) == loop
+        assert kernel.loop(loop.number) == attrs.evolve(
+            loop, backing_path=str(bench.folder / "renamed")
+        )
+        kernel.grow_file(bench.folder / "renamed", _file_of(loop), Bytes(2 * SIZE.count))
+        assert kernel.loop_grow(loop)
+        grown = kernel.loop(loop.number, named=False)
+        assert grown is not None
+        assert grown.size.to_bytes() == Bytes(2 * SIZE.count)
+        assert detach(loop)
+        assert kernel.loop(loop.number, named=False) is None
 
     def test_another_file_in_place_is_not_attached(self, bench: Bench) -> None:
         path, made = bench.file("cow")
@@ -184,7 +203,7 @@ class TestWithLoops:
         older = LoopDevices(dev=Path("/dev"), sys=Path("/sys"), configure=False)
         path, made = bench.file("cow")
         with ioctl.opened(path, os.O_RDONLY if read_only else os.O_RDWR) as file:
-            loop = older.attach(file, path=path, marker="BYRE-test-old", read_only=read_only)
+            loop = older.attach(file, marker="BYRE-test-old", read_only=read_only)
         bench.loops.append(loop)
         assert loop.backs(made)
         assert (loop.marker, loop.read_only) == ("BYRE-test-old", read_only)
@@ -197,7 +216,7 @@ class TestWithLoops:
             pytest.raises(OSError, match="Invalid argument"),
         ):
             LoopDevices(dev=Path("/dev"), sys=Path("/sys")).attach(
-                file, path=Path("/dev/null"), marker="x", read_only=False
+                file, marker="x", read_only=False
             )
         del bench
         assert kernel.loops() == before

@@ -140,8 +140,9 @@ class SimKernel(UserSide, JailSide, TakingSide, CopySide, StoreSide, ImageSide, 
         return tuple(loop.number for loop in self.host.loops.bound())
 
     @question
-    def loop(self, number: int) -> Loop | None:
+    def loop(self, number: int, *, named: bool = True) -> Loop | None:
         """Return one loop device if it is bound."""
+        del named
         loop = self.host.loops.get(number)
         return None if loop is None or self.host.loop_errno else loop.observed()
 
