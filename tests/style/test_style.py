@@ -151,7 +151,7 @@ SQLITE: Final[dict[str, str]] = {
     "statemachine/schema.py": "makes the tables",
 }
 CLOCKS: Final[dict[str, str]] = {
-    "reconciler/kernel/linux.py": "how old its answer about the host's capabilities is",
+    "reconciler/kernel/able.py": "how old its answer about the host's capabilities is",
     "reconciler/clock.py": "is the clock",
     "statemachine/eventlog.py": "the default of an argument; whoever has a clock gives it",
     "reconciler/bench/stopwatch.py": "is what the bench measures with",
