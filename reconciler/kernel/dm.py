@@ -28,11 +28,11 @@ from reconciler.kernel.dmstruct import (
     is_full,
     is_same_device,
     pack_request,
-    read_data,
     read_names,
     read_reply,
     read_targets,
     read_versions,
+    written,
 )
 from reconciler.kernel.keptnode import KeptNode
 from reconciler.kernel.port import DmName
@@ -48,7 +48,8 @@ _LOOKS_MAX: Final = 5
 _STATUS_FLAGS: Final = Flag.NOFLUSH.value
 _TABLE_FLAGS: Final = Flag.NOFLUSH.value | Flag.STATUS_TABLE.value
 _SUSPEND_FLAGS: Final = Flag.SUSPEND.value | Flag.SKIP_LOCKFS.value
-_READ_TEXTS_MAX: Final = 1024
+_ANSWERS_MAX: Final = 4096
+"""How many devices' answers are kept, half a KiB each, with what they say."""
 _REMOVE_DELAYS_S: Final = (0.002, 0.004, 0.008, 0.016, 0.016)
 """udev may hold a new device open for its rules (kernel fact 5): 46 ms in all, then EBUSY."""
 
@@ -215,7 +216,7 @@ def _look(control: int, name: str) -> DmDevice | None:
                 return None
             raise
         if is_same_device(table, status):
-            return _device(read_reply(status), read_data(table), read_data(status))
+            return _device(written(table), written(status))
     raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN), name)
 
 
@@ -252,8 +253,12 @@ class EventPoll:
             self._descriptor = -1
 
 
-def _device(reply: Reply, table: bytes, status: bytes) -> DmDevice:
-    parsed_table, parsed_status, origin = _read(reply.target_count, table, status)
+@functools.lru_cache(maxsize=_ANSWERS_MAX)
+def _device(table_answer: bytes, status_answer: bytes) -> DmDevice:
+    """Read the two answers; kept, as those about an idle device are the same at each look."""
+    reply = read_reply(status_answer)
+    table, status = read_targets(table_answer), read_targets(status_answer)
+    parsed_table, parsed_status = _snapshot(table, status)
     return DmDevice(
         name=reply.name,
         uuid=reply.uuid,
@@ -264,17 +269,8 @@ def _device(reply: Reply, table: bytes, status: bytes) -> DmDevice:
         table=parsed_table,
         status=parsed_status,
         event_nr=reply.event_nr,
-        origin=origin,
+        origin=origintable.read(table),
     )
-
-
-@functools.lru_cache(maxsize=_READ_TEXTS_MAX)
-def _read(
-    count: int, table_data: bytes, status_data: bytes
-) -> tuple[SnapshotTable | None, SnapshotStatus | None, OriginTable | None]:
-    """Read table and status; kept, as an idle device says the same at each look."""
-    table, status = read_targets(count, table_data), read_targets(count, status_data)
-    return *_snapshot(table, status), origintable.read(table)
 
 
 def _snapshot(

@@ -40,8 +40,8 @@ _NAME_EXTRA = struct.Struct("=II")
 _VERSIONS_NAME: Final = 16
 """Where the name stands in struct dm_target_versions, behind next and three numbers."""
 _NEXT = struct.Struct("=I")
-_FLAGS_AT: Final = 28
-"""Where `flags` stands in struct dm_ioctl."""
+_SIZE_AT, _COUNT_AT, _FLAGS_AT = 12, 20, 28
+"""Where `data_size`, `target_count` and `flags` stand in struct dm_ioctl."""
 _DEVICE, _UUID = slice(40, 48), slice(176, 305)
 """Where `dev` and `uuid` stand."""
 _HAS_UUID: Final = 1  # DM_NAME_LIST_FLAG_HAS_UUID
@@ -167,8 +167,16 @@ def is_same_device(left: bytearray, right: bytearray) -> bool:
     return left[_DEVICE] == right[_DEVICE] and left[_UUID] == right[_UUID]
 
 
-def read_targets(count: int, data: bytes) -> tuple[Target, ...]:
-    """Read the data of a DM_TABLE_STATUS answer; `next` counts from the first target."""
+def written(buffer: bytearray) -> bytes:
+    """Return what the kernel wrote of an answer: its header and data, without the room behind."""
+    (size,) = _NEXT.unpack_from(buffer, _SIZE_AT)
+    return bytes(buffer[: max(size, DM_IOCTL_BYTES)])
+
+
+def read_targets(buffer: bytes | bytearray) -> tuple[Target, ...]:
+    """Read the targets of a DM_TABLE_STATUS answer; `next` counts from the first of them."""
+    data = _data(buffer)
+    (count,) = _NEXT.unpack_from(buffer, _COUNT_AT)
     targets: list[Target] = []
     offset = 0
     for _ in range(count):
@@ -189,7 +197,7 @@ def read_names(buffer: bytes | bytearray) -> tuple[tuple[DmName, bool], ...]:
         Each device, and whether the kernel told its UUID. Before 4.37 nothing stands behind the
         name, before 4.45 no UUID: the device's own status has to be asked.
     """
-    data = read_data(buffer)
+    data = _data(buffer)
     found: list[tuple[DmName, bool]] = []
     for offset, end in _records(data, _NAME_LIST.size):
         number, _ = _NAME_LIST.unpack_from(data, offset)
@@ -203,7 +211,7 @@ def read_names(buffer: bytes | bytearray) -> tuple[tuple[DmName, bool], ...]:
 
 def read_versions(buffer: bytes | bytearray) -> frozenset[str]:
     """Read the names of the target types of a DM_LIST_VERSIONS answer."""
-    data = read_data(buffer)
+    data = _data(buffer)
     return frozenset(
         _text_at(data, offset + _VERSIONS_NAME, end)
         for offset, end in _records(data, _VERSIONS_NAME)
@@ -245,7 +253,7 @@ def _pack_target(target: Target) -> bytes:
     return (spec + text).ljust(size, b"\0")
 
 
-def read_data(buffer: bytes | bytearray) -> bytes:
+def _data(buffer: bytes | bytearray) -> bytes:
     """Cut out what the kernel says it wrote: from data_start to data_size."""
     if len(buffer) < DM_IOCTL_BYTES:
         raise LayoutError(f"{len(buffer)} bytes cannot hold a dm_ioctl")

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from reconciler.kernel.dmstruct import (
     LayoutError,
-    Target,
     pack_request,
-    read_data,
     read_names,
     read_reply,
     read_targets,
@@ -14,7 +12,7 @@ from reconciler.kernel.dmstruct import (
 )
 from reconciler.kernel.loopinfo import LoopInfo
 
-READERS = (read_reply, read_data, read_names, read_versions)
+READERS = (read_reply, read_names, read_targets, read_versions)
 LOOP_INFO_BYTES = 232
 """The size of struct loop_info64: the buffer is byre's own, so it is always this."""
 
@@ -31,15 +29,11 @@ def read_dm_reply(data: bytes) -> None:
         except LayoutError:
             continue
     try:
-        targets = _targets_of(data)[:1]
-        again = _targets_of(pack_request(size_bytes=0, targets=targets))
+        targets = read_targets(data)[:1]
+        again = read_targets(pack_request(size_bytes=0, targets=targets))
     except LayoutError:
         return
     assert again == targets
-
-
-def _targets_of(buffer: bytes | bytearray) -> tuple[Target, ...]:
-    return read_targets(read_reply(buffer).target_count, read_data(buffer))
 
 
 def read_loop_info(data: bytes) -> None:
