@@ -66,8 +66,8 @@ def _bound(questions: int, changes: int, commits: int, events: int, kib: int) ->
 
 
 BOUNDS: Final[dict[str, Counts]] = {
-    "create": _bound(22, 12, 3, 4, 90),
-    "attach": _bound(15, 3, 2, 2, 48),
+    "create": _bound(21, 12, 3, 4, 90),
+    "attach": _bound(13, 3, 2, 2, 48),
     "snapshot": _bound(28, 9, 2, 2, 60),
     "pause": _bound(20, 4, 2, 2, 60),
     "restore": _bound(24, 10, 2, 2, 48),
