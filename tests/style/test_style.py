@@ -146,6 +146,7 @@ SQLITE: Final[dict[str, str]] = {
     "reconciler/bench/longlog.py": "times SQLite alone, beside the log",
     "reconciler/bench/machine.py": "asks for SQLite's version; opens nothing",
     "reconciler/checkup/finding.py": "asks for SQLite's version; opens nothing",
+    "statemachine/basetable.py": "knows a log of an older schema by SQLite's error",
     "statemachine/roster.py": "a temporary file for the records that a replay has no memory for",
     "statemachine/database.py": "opens the log and sorts SQLite's errors",
     "statemachine/schema.py": "makes the tables",
@@ -153,6 +154,7 @@ SQLITE: Final[dict[str, str]] = {
 CLOCKS: Final[dict[str, str]] = {
     "reconciler/kernel/able.py": "how old its answer about the host's capabilities is",
     "reconciler/clock.py": "is the clock",
+    "reconciler/pace.py": "the default of an argument; whoever has a clock gives it",
     "statemachine/eventlog.py": "the default of an argument; whoever has a clock gives it",
     "reconciler/bench/stopwatch.py": "is what the bench measures with",
     "reconciler/demo.py": "measures what it shows, and waits for a healing as a user would",
