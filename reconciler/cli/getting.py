@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from reconciler import allowance, thishost
+from reconciler import thishost
 from reconciler.cli import describe, options, say
 from reconciler.cli.app import Context
 from reconciler.clock import SystemClock
@@ -64,6 +64,8 @@ def _sum_up(ctx: Context, log: EventLog) -> None:
     with contextlib.suppress(UsageError):  # the disks can be shown whatever the settings are
         limits = ctx.settings.limits
         if limits != Limits():
+            from reconciler import allowance  # noqa: PLC0415 - only for a root with limits
+
             used = allowance.used(log, thishost.kernel(), ctx.root.cows)
             say.person(f"limits: {allowance.summary(limits, used)}")
 
