@@ -5,8 +5,9 @@ The only module that imports pyinotify, 0.9.6 from 2015, which has habits of its
 - It imports asyncore: deprecated in Python 3.11 (silenced here, only that, only during the
   import), gone in 3.12 (the distribution then depends on pyasyncore).
 - Its logger writes bookkeeping to stderr through a handler of its own: switched off here.
-- It decodes names as UTF-8 and throws away all that it read with a name that is not: that
-  becomes a `lost` notice, like an overflow of the kernel's queue.
+- Of each notice it makes three objects, with a line for its logger each, and one name that is not
+  UTF-8 makes it throw away all that it read. It makes and ends the watches; the notices are taken
+  apart here, by inotify(7), and such a name is a `lost` notice, like an overflow of the queue.
 - Its errors carry the errno in the text only: here they are OSErrors again.
 - For each instance it looks the C library up by its name, for which Python starts `ldconfig`: 4 ms,
   and a program started for each `--wait`. Here it does not look.
@@ -20,10 +21,10 @@ from __future__ import annotations
 import ctypes
 import enum
 import os
-import select
 import struct
 import types
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -64,6 +65,9 @@ class Change(enum.IntFlag):
     """Whoever had it open closed it."""
     MODIFIED = pyinotify.IN_MODIFY
     """A write to a file that may stay open, as a database does. Noisy in folders of devices."""
+
+
+_CHANGES: Final = int(Change.ENTRIES | Change.CLOSED | Change.MODIFIED)
 
 
 @attrs.frozen(kw_only=True)
@@ -107,10 +111,6 @@ class Inotify:
         # As inotify_init1 would do it with IN_CLOEXEC and IN_NONBLOCK.
         os.set_inheritable(self._descriptor, False)  # noqa: FBT003 - positional only
         os.set_blocking(self._descriptor, False)
-        self._poll = select.poll()
-        self._poll.register(self._descriptor, select.POLLIN)
-        self._seen: list[pyinotify.Event] = []
-        self._notifier = pyinotify.Notifier(self._manager, self._seen.append)
 
     def fileno(self) -> int:
         """Return the descriptor, to poll for reading."""
@@ -153,58 +153,66 @@ class Inotify:
         self._manager.watches.pop(watch, None)
 
     def read(self) -> list[Notice]:
-        """Return what happened since the last call; does not wait.
+        """Return what happened since the last call, or the first of much of it; does not wait.
 
         Raises:
             OSError: the descriptor cannot be read any more.
         """
-        if not self._poll.poll(0):
-            return []
-        self._seen.clear()
-        lost = []
-        try:
-            self._notifier.read_events()
-        except UnicodeDecodeError:
-            lost = [Notice(watch=-1, lost=True)]
-        except pyinotify.NotifierError as error:
-            raise OSError(str(error)) from error
-        self._notifier.process_events()
-        return [_notice(event) for event in self._seen] + lost
+        watches, found = self._manager.watches, []
+        for watch, mask, name in self._take():
+            # What is still told of a watch that was forgotten is nobody's.
+            if watch in watches or mask & pyinotify.IN_Q_OVERFLOW:
+                found.append(_notice(watch, mask, name))
+            if mask & pyinotify.IN_IGNORED:
+                watches.pop(watch, None)
+        return found
 
     def drain(self) -> Told:
         """Take what happened since the last call, and tell only whether anything did.
 
-        For who watches one file, and asks at each commit of the log: what pyinotify makes of a
-        notice takes as long as to read a disk's record. Does not wait.
+        For who watches one file, and asks at each commit of the log. Does not wait.
 
         Raises:
             OSError: the descriptor cannot be read any more.
         """
+        told = Told.NOTHING
+        for _, mask, _ in self._take():
+            if mask & _GONE:
+                return Told.GONE
+            told = Told.SOMETHING
+        return told
+
+    def _take(self) -> Iterator[tuple[int, int, bytes]]:
+        """Yield watch, mask and name of each notice that there is."""
         try:
             raw = os.read(self._descriptor, _READ_BYTES)
         except BlockingIOError:
-            return Told.NOTHING
-        begin = 0
-        while begin < len(raw):
-            _, mask, _, length = _HEADER.unpack_from(raw, begin)
-            if mask & _GONE:
-                return Told.GONE
-            begin += _HEADER.size + length
-        return Told.SOMETHING
+            return
+        end = 0
+        while end < len(raw):
+            watch, mask, _, length = _HEADER.unpack_from(raw, end)
+            begin = end + _HEADER.size
+            end = begin + length
+            yield watch, mask, raw[begin:end]
 
     def close(self) -> None:
         """End all watches. Idempotent."""
-        self._notifier.stop()
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
 
 
-def _notice(event: pyinotify.Event) -> Notice:
-    # An overflow comes without a watch descriptor and without a name.
+def _notice(watch: int, mask: int, name: bytes) -> Notice:
+    try:
+        text = name.rstrip(b"\0").decode()
+    except UnicodeDecodeError:
+        return Notice(watch=watch, lost=True)
     return Notice(
-        watch=getattr(event, "wd", -1),
-        name=getattr(event, "name", ""),
-        change=Change(event.mask & ~_GONE & int(Change.ENTRIES | Change.CLOSED | Change.MODIFIED)),
-        gone=bool(event.mask & _GONE),
-        lost=bool(event.mask & pyinotify.IN_Q_OVERFLOW),
+        watch=watch,
+        name=text,
+        change=Change(mask & _CHANGES),
+        gone=bool(mask & _GONE),
+        lost=bool(mask & pyinotify.IN_Q_OVERFLOW),
     )
 
 

@@ -111,6 +111,35 @@ def test_a_watch_that_the_kernel_ended_can_be_forgotten(tmp_path: Path) -> None:
     inotify.close()
 
 
+def test_what_is_still_told_of_a_forgotten_watch_is_nobodys(tmp_path: Path) -> None:
+    inotify = Inotify()
+    watch = inotify.watch_folder(tmp_path, Change.ENTRIES)
+    (tmp_path / "before").touch()
+    inotify.forget(watch)
+    assert inotify.read() == []
+    inotify.close()
+
+
+def test_of_many_notices_none_is_left_out(tmp_path: Path) -> None:
+    inotify = Inotify()
+    inotify.watch_folder(tmp_path, Change.ENTRIES)
+    names = [f"{number:040d}" for number in range(2000)]  # more than fits into one read
+    for name in names:
+        (tmp_path / name).touch()
+    told = []
+    while notices := inotify.read():
+        told += [notice.name for notice in notices]
+    assert told == names
+    inotify.close()
+
+
+def test_a_closed_instance_cannot_be_read() -> None:
+    inotify = Inotify()
+    inotify.close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        inotify.read()
+
+
 def test_pyinotify_writes_nothing_and_its_import_warns_of_nothing() -> None:
     assert logging.getLogger("pyinotify").disabled
     code = "import reconciler.watch.inotify"
