@@ -157,6 +157,7 @@ class Daemon:
             settled=self._tell,
             damaged=self._end_for,
         )
+        self._news.begin()
         self._start_watchers()
         self._learn(self._known.news(self._byre.log))
         self._guard.start()

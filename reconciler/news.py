@@ -39,6 +39,14 @@ class News:
         """For who reads the log; a commit waits for nobody."""
         self._seen_seq = 0
 
+    def begin(self) -> None:
+        """Begin after the newest event: for who reads all records next, and looks at all disks.
+
+        Raises:
+            LogUnavailable, LogDamaged: the log cannot be read.
+        """
+        self._seen_seq = self._log.last_seq()
+
     def take_in(self, commit: Commit) -> bool:
         """Take in a commit of our own; False if the log has to be read as well."""
         self._learn(commit.moved)

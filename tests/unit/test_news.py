@@ -65,6 +65,16 @@ def test_what_others_declare_is_news_once(told: Told) -> None:
     assert told.news.read() == []
 
 
+def test_what_was_there_at_the_beginning_is_no_news(told: Told) -> None:
+    """A log may be of a year, and all disks are looked at in the beginning."""
+    told.others.ensure("sb-1", base=BASE)
+    told.news.begin()
+    assert told.is_any() == (False, False)
+    assert told.news.read() == []
+    told.others.ensure("sb-2", base=BASE)
+    assert told.news.read() == ["sb-2"]
+
+
 def test_our_own_commits_are_taken_in_and_no_news(told: Told) -> None:
     told.others.ensure("sb-1", base=BASE)
     told.news.read()
