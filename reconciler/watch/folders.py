@@ -26,7 +26,7 @@ from reconciler.watch.inotify import Change, Inotify, Notice
 from reconciler.watch.thread import PollThread
 
 MISSING_RECHECK_S: Final = 1.0
-"""How soon a place that is not there, or cannot be watched, is looked for again."""
+"""How soon a place that can come unnoticed, or cannot be watched, is looked for again."""
 PRESENT_RECHECK_S: Final = 30.0
 """How soon a folder that was replaced without a notice (a mount over it) is found out."""
 PLACES_MAX: Final = 64
@@ -183,13 +183,15 @@ class FolderWatcher:
                 refused.append(error.strerror or str(error))
         self._folders = {key: f for key, f in wanted.items() if f.watch != -1}
         self._refused = "; ".join(refused)
-        again_s = MISSING_RECHECK_S if missing or refused else PRESENT_RECHECK_S
+        added = any(folder != before.get(key) for key, folder in self._folders.items())
+        # After a new watch once more: what came before it, and after the look, gave no notice.
+        again_s = MISSING_RECHECK_S if missing or refused or added else PRESENT_RECHECK_S
         self._look_at_s = self._clock.monotonic_s() + again_s
-        return any(folder != before.get(key) for key, folder in self._folders.items())
+        return added
 
 
 def _folders_of(places: Iterable[Place]) -> tuple[dict[_Identity, _Folder], bool]:
-    """Return the folders to watch for these places now, and whether a place is missing."""
+    """Return the folders to watch for these places now, and whether one can come unnoticed."""
     folders: dict[_Identity, _Folder] = {}
     missing = False
     for place in places:
@@ -201,7 +203,9 @@ def _folders_of(places: Iterable[Place]) -> tuple[dict[_Identity, _Folder], bool
             names = frozenset({place.path.name})
             interest = _Interest(place=place, names=names, in_parent=True)
             identity = _identity(_status(path))
-            missing = missing or status is None
+            # What a link leads to is made somewhere else.
+            unseen = status is None and place.path.is_symlink()
+            missing = missing or unseen or identity is None
         if identity is not None:
             folder = folders.setdefault(identity, _Folder(path=path))
             folder.interests.append(interest)

@@ -420,3 +420,15 @@ def test_a_file_that_is_watched_alone_tells_only_whether(tmp_path: Path) -> None
     path.unlink()
     assert inotify.drain() is Told.GONE
     inotify.close()
+
+
+def test_a_place_that_a_link_will_lead_to_is_found(
+    tmp_path: Path, seen: Seen, watching: Watching
+) -> None:
+    """Where it is made nobody watches; the folder that the link is in tells of nothing."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "specs").symlink_to(tmp_path / "elsewhere" / "specs")
+    watching(Place.specs(tmp_path / "specs"))
+    (tmp_path / "elsewhere" / "specs").mkdir()
+    assert seen.has(HintKind.ALL)
+    assert _is_watched(tmp_path / "specs", seen, HintKind.SPEC)
