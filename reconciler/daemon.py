@@ -154,6 +154,7 @@ class Daemon:
             self._disks,
             reconciler.reconcile,
             int(settings.workers),
+            self._byre.clock,
             settled=self._tell,
             damaged=self._end_for,
         )

@@ -148,7 +148,7 @@ class Guard:
             marks.append(freeze_above(size))
         return _Store(
             name=record.name,
-            path=Path(record.cow_path),
+            path=record.cow_file,
             size=size,
             next_level=min(marks, default=2 * size),
             can_overflow=record.cow.size < full,

@@ -6,7 +6,6 @@ Changes nothing. May be imported by reconcile and by the commands that only look
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 from typing import Final
 
 import attrs
@@ -75,7 +74,7 @@ def look(
         cow_levels=settings.cow_levels,
     )
     choice = choose(record, ground.capabilities)
-    cow = Path(record.cow_path) if record.cow_path else choice.driver.cow_path(record, ground)
+    cow = record.cow_file if record.cow_path else choice.driver.cow_path(record, ground)
     if choice.unavailable and record.state is State.ABSENT and record.in_flight is None:
         # What its driver would look at cannot be asked for, and nothing of it can be there.
         observed, seen = _unseen(kernel, record), Appraisal(shape=Shape.NOTHING)

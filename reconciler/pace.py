@@ -8,19 +8,21 @@ time it computed, and as many are let go on at once as together compute for two 
 one where a pass computes for more than a third of it, all of them where it hardly does.
 
 It is a pace and no lock: it protects nothing, and nobody may rely on being alone. When nothing has
-moved for `PATIENCE_S`, one more goes on beside whoever hangs. May be imported by workers.
+moved for `PATIENCE_S`, one more goes on beside whoever hangs. May be imported by workers and tests.
 """
 
 from __future__ import annotations
 
 import contextlib
+import resource
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Final
 
 import attrs
+
+from reconciler.clock import Clock
 
 PATIENCE_S: Final = 1.0
 """Longer than a pass takes that computes all the time; then a pass hangs in the kernel."""
@@ -28,6 +30,12 @@ _BUSY_AT_MOST: Final = 2 / 3
 """For which share of the time those that go on at once may compute, all together."""
 _KEPT: Final = 0.9
 """How much of what was learned is left after one more pass: it is of the last ten or so."""
+
+
+def own_cpu_s() -> float:
+    """Return the CPU time of the calling thread; getrusage(2), RUSAGE_THREAD."""
+    used = resource.getrusage(resource.RUSAGE_THREAD)
+    return used.ru_utime + used.ru_stime
 
 
 @attrs.define(eq=False)
@@ -44,28 +52,29 @@ class Pace:
 
     Args:
         at_most: how many go on at once where they mostly wait.
+        clock: measures how long passes take.
         patience_s: after how many seconds without a begin or an end one hangs.
-        time_s: a clock.
         cpu_s: the CPU time of the calling thread.
     """
 
     def __init__(
         self,
         at_most: int,
+        clock: Clock,
         *,
         patience_s: float = PATIENCE_S,
-        time_s: Callable[[], float] = time.monotonic,
-        cpu_s: Callable[[], float] = time.thread_time,
+        cpu_s: Callable[[], float] = own_cpu_s,
     ) -> None:
         self._at_most = at_most
+        self._clock = clock
         self._patience_s = patience_s
-        self._time_s = time_s
         self._cpu_s = cpu_s
         self._lock = threading.Lock()
         self._line: deque[_Pass] = deque()
         self._going: list[_Pass] = []
         """Those that go on, the oldest first, but for those that hang."""
-        self._moved_s = time_s()
+        self._moves = 0
+        """How many have begun or ended so far."""
         self._took_s = 0.0
         self._computed_s = 0.0
 
@@ -82,21 +91,24 @@ class Pace:
         """Make a pass in a `with` block, which begins when there is use for one more."""
         mine = _Pass()
         self._wait_for_turn(mine)
-        began_s, began_cpu_s = self._time_s(), self._cpu_s()
+        began_s, began_cpu_s = self._clock.monotonic_s(), self._cpu_s()
         try:
             yield
         finally:
-            self._end(mine, self._time_s() - began_s, self._cpu_s() - began_cpu_s)
+            took_s = self._clock.monotonic_s() - began_s
+            self._end(mine, took_s, self._cpu_s() - began_cpu_s)
 
     def _wait_for_turn(self, mine: _Pass) -> None:
         with self._lock:
             self._line.append(mine)
             self._let_go_on()
+            seen = self._moves
         while not mine.may_go.wait(self._patience_s):
             with self._lock:
-                if self._going and self._time_s() - self._moved_s >= self._patience_s:
+                if self._going and self._moves == seen:
                     self._going.pop(0)  # it hangs, and counts no more
                     self._let_go_on()
+                seen = self._moves
 
     def _end(self, mine: _Pass, took_s: float, computed_s: float) -> None:
         with self._lock:
@@ -105,14 +117,14 @@ class Pace:
             if mine.is_alone:
                 self._took_s = self._took_s * _KEPT + took_s
                 self._computed_s = self._computed_s * _KEPT + computed_s
-            self._moved_s = self._time_s()
+            self._moves += 1
             self._let_go_on()
 
     def _let_go_on(self) -> None:
         """Let the first in the line go on while there is use for more; the lock is held."""
         while self._line and len(self._going) < self.at_once:
             self._going.append(self._line.popleft())
-            self._moved_s = self._time_s()
+            self._moves += 1
             for each in self._going if len(self._going) > 1 else ():
                 each.is_alone = False
             self._going[-1].may_go.set()

@@ -126,7 +126,9 @@ def completed(
     base_loop = scene.base_loop or view.observed.base_loop
     cow_loop = scene.cow_loop or view.observed.cow_loop
     # An earlier attempt may have set out to make it by another driver's name.
-    cow_path = Path(record.cow_path or view.driver.cow_path(record, view.ground))
+    cow_path = record.cow_file
+    if not record.cow_path:
+        cow_path = view.driver.cow_path(record, view.ground)
     device = (scene.device_path or record.device) if live else ""
     target = scene.link_target if has_link else ""
     return payloads.TransitionCompleted(

@@ -172,6 +172,7 @@ class Waiting:
             queue,
             reconciler.reconcile,
             min(int(byre.settings.workers), len(names)),
+            byre.clock,
             settled=self._note_look,
         )
         for name in names:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
 import attrs
@@ -111,6 +112,11 @@ class Record:
         return _desired(self.spec["state"])
 
     @property
+    def cow_file(self) -> Path:
+        """`cow_path` as a path."""
+        return _path_of(self.cow_path)
+
+    @property
     def is_met(self) -> bool:
         """Whether it is what is desired, its data too."""
         return self.rewind is None and is_met(self.state, self.desired)
@@ -124,6 +130,9 @@ class Record:
     def expect(self) -> tuple[int, int]:
         """(generation, version): what an append decided upon this record must name."""
         return (self.generation, self.version)
+
+
+_path_of: Final = functools.lru_cache(maxsize=1024)(Path)  # takes longer than most uses of one
 
 
 @functools.lru_cache(maxsize=1024)
@@ -151,8 +160,7 @@ _REMOVED: Final[dict[str, Any]] = {
 }  # fmt: skip
 
 
-_OF_THE_SPEC: Final = ("wanted", "desired")
-"""What a record keeps once somebody has asked for it, and what another spec makes untrue."""
+_OF_THE_SPEC: Final = ("wanted", "desired")  # what a record keeps until it has another spec
 
 Changes = dict[str, Any]
 """What an event changes of a record: fields and their values."""

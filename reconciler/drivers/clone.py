@@ -98,7 +98,7 @@ class Clone:
         self, trigger: Trigger, record: Record, observed: ObservedDisk, ground: Ground
     ) -> tuple[Action, ...]:
         """See `Trigger` and the table of states."""
-        cow = Path(record.cow_path) if record.cow_path else self.cow_path(record, ground)
+        cow = record.cow_file if record.cow_path else self.cow_path(record, ground)
         base = record.wanted.base
         if trigger is Trigger.ATTACH:
             ours = _targets(record, observed)

@@ -114,7 +114,7 @@ class DmSnapshot:
         self, trigger: Trigger, record: Record, observed: ObservedDisk, ground: Ground
     ) -> tuple[Action, ...]:
         """See `Trigger` and the table of states."""
-        cow = Path(record.cow_path) if record.cow_path else self.cow_path(record, ground)
+        cow = record.cow_file if record.cow_path else self.cow_path(record, ground)
         if trigger is Trigger.ATTACH:
             name = CheckName(record.device_name, uuid_of(record), observed.dm)
             look: tuple[Action, ...] = (name,)

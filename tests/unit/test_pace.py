@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import threading
 
-from reconciler.pace import Pace
+from reconciler.clock import FakeClock, SystemClock
+from reconciler.pace import Pace, own_cpu_s
 
 LIMIT_S = 60.0
 """How long a test waits for what must come."""
@@ -15,19 +16,17 @@ class Times:
     """A clock and a CPU clock that are set by hand."""
 
     def __init__(self) -> None:
-        self.time_s = 0.0
+        self.clock = FakeClock()
         self.cpu_s = 0.0
 
     def pace(self, at_most: int) -> Pace:
         """Return a pace by these clocks."""
-        return Pace(
-            at_most, patience_s=LIMIT_S, time_s=lambda: self.time_s, cpu_s=lambda: self.cpu_s
-        )
+        return Pace(at_most, self.clock, patience_s=LIMIT_S, cpu_s=lambda: self.cpu_s)
 
     def a_pass(self, pace: Pace, *, took_s: float, computed_s: float) -> None:
         """Make a pass that nobody goes on beside."""
         with pace.kept():
-            self.time_s += took_s
+            self.clock.advance_s(took_s)
             self.cpu_s += computed_s
 
 
@@ -54,7 +53,7 @@ class Runner:
 
 
 def test_one_goes_on_until_it_is_known_what_passes_are_like() -> None:
-    pace = Pace(4, patience_s=LIMIT_S)
+    pace = Pace(4, SystemClock(), patience_s=LIMIT_S)
     first = Runner(pace)
     assert first.has_begun.wait(LIMIT_S)
 
@@ -93,7 +92,7 @@ def test_a_pass_with_others_beside_it_teaches_nothing() -> None:
 
 
 def test_one_that_hangs_is_passed_by() -> None:
-    pace = Pace(1, patience_s=0.01)
+    pace = Pace(1, SystemClock(), patience_s=0.01)
     hanging = Runner(pace)
     assert hanging.has_begun.wait(LIMIT_S)
 
@@ -105,7 +104,7 @@ def test_one_that_hangs_is_passed_by() -> None:
 
 
 def test_the_others_go_on_after_one_that_was_passed_by_ends() -> None:
-    pace = Pace(1, patience_s=0.01)
+    pace = Pace(1, SystemClock(), patience_s=0.01)
     hanging = Runner(pace)
     assert hanging.has_begun.wait(LIMIT_S)
     beside = Runner(pace)
@@ -117,8 +116,18 @@ def test_the_others_go_on_after_one_that_was_passed_by_ends() -> None:
     assert Runner(pace).end()
 
 
+def test_the_cpu_time_of_a_thread_is_its_own() -> None:
+    before_s = own_cpu_s()
+    until_s = before_s + 0.3
+    busy = threading.Thread(target=lambda: _compute(0.3), daemon=True)
+    busy.start()
+    busy.join(LIMIT_S)
+
+    assert before_s <= own_cpu_s() < until_s
+
+
 def test_an_error_lets_the_next_one_go_on() -> None:
-    pace = Pace(1, patience_s=LIMIT_S)
+    pace = Pace(1, SystemClock(), patience_s=LIMIT_S)
     thread = threading.Thread(target=_fail, args=(pace,), daemon=True)
     thread.start()
     thread.join(LIMIT_S)
@@ -129,3 +138,9 @@ def test_an_error_lets_the_next_one_go_on() -> None:
 def _fail(pace: Pace) -> None:
     with contextlib.suppress(ZeroDivisionError), pace.kept():
         assert 1 // 0 == 0
+
+
+def _compute(for_s: float) -> None:
+    began_s = own_cpu_s()
+    while own_cpu_s() - began_s < for_s:
+        pass
