@@ -26,6 +26,10 @@ FOLLOW_S: Final = 0.5
 """How often a waiting process looks whether the reconciler that works for it is still there."""
 LOOK_NS: Final = 3_000_000_000
 """How long a reconciler has to look at a disk that is tried again, before it counts as well."""
+MANY: Final = 8
+REST_EACH_S: Final = 0.005
+REST_S_MAX: Final = 0.1
+"""Who waits for that many disks rests between two looks at the log, longer the more there are."""
 IDLE_S: Final = 0.01
 """How long a process that works itself rests between looks at what is still missing."""
 
@@ -75,6 +79,12 @@ class _Awaited:
         self._recovered: set[str] = set()
         for each in self._standings.values():
             self._judge(each)
+
+    @property
+    def rest_s(self) -> float:
+        """How long to let news gather: with many disks hardly any commit is the last one."""
+        count = len(self._open)
+        return min(count * REST_EACH_S, REST_S_MAX) if count >= MANY else 0.0
 
     def read_news(self) -> None:
         """Judge again what was changed since it was read."""
@@ -134,6 +144,9 @@ class Waiting:
                     # By this very look: a moment later a repair may be in flight again.
                     return list(map(self._answer, awaited.records()))
                 follower.wait(min(left_s, FOLLOW_S))
+                if (rest_s := min(awaited.rest_s, self._left_s())) > 0:
+                    self._byre.clock.sleep_s(rest_s)
+                    follower.look()  # what was told meanwhile is read with the rest
                 awaited.read_news()
         return [self._answer(self._byre.get(name)) for name in self._names]
 

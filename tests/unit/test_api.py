@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,8 +12,9 @@ import pytest
 import reconciler
 from reconciler.api import Byre
 from reconciler.config import Settings
+from reconciler.daemon import Daemon
 from reconciler.kernel.sim import SimKernel
-from reconciler.waiting import _Awaited
+from reconciler.waiting import MANY, REST_EACH_S, _Awaited
 from statemachine import standing
 from statemachine.commits import Commit
 from statemachine.errors import IllegalTransition, NoSuchDisk, SpecError
@@ -187,6 +189,36 @@ def test_who_waits_reads_only_what_the_log_has_news_of(
     awaited.read_news()
     assert not awaited.are_decided(0), "there before, and not any more"
     stage.close()
+
+
+def test_who_waits_for_many_rests_between_two_looks_and_not_for_the_last(folder: Path) -> None:
+    stage = Stage(folder)
+    names = [f"sb-{number}" for number in range(MANY)]
+    for name in names:
+        stage.declare(name)
+    awaited = _Awaited(stage.byre.log, names)
+    assert awaited.rest_s == MANY * REST_EACH_S
+
+    stage.reconciler.reconcile("sb-0")
+    awaited.read_news()
+
+    assert awaited.rest_s == 0
+    stage.close()
+
+
+def test_many_disks_are_waited_for_to_the_last(byre: Byre) -> None:
+    names = [f"sb-{number}" for number in range(2 * MANY)]
+    for name in names:
+        byre.ensure(name, base=BASE)
+    daemon = Daemon(byre)
+    thread = threading.Thread(target=daemon.run, daemon=True)
+    thread.start()
+    try:
+        waited = byre.wait(names, timeout_s=60)
+    finally:
+        daemon.stop("the test is over")
+        thread.join(60)
+    assert [each.exit_code for each in waited] == [0] * len(names)
 
 
 def test_a_disk_in_flight_is_waited_for_without_reading_its_record(folder: Path) -> None:
