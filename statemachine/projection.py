@@ -132,17 +132,14 @@ class Record:
         return (self.generation, self.version)
 
 
-_path_of: Final = functools.lru_cache(maxsize=1024)(Path)  # takes longer than most uses of one
-
-
 @functools.lru_cache(maxsize=1024)
 def _spec_of(items: tuple[tuple[str, str], ...]) -> DiskSpec:
     """Read a spec once for all records that have it."""
     return DiskSpec.from_data(dict(items))
 
 
-_desired: Final = functools.cache(Desired)
-"""The class itself looks among its members by three calls."""
+_desired: Final = functools.cache(Desired)  # the class itself looks by three calls
+_path_of: Final = functools.lru_cache(maxsize=1024)(Path)
 
 _NOT_LIVE: Final[dict[str, Any]] = {
     "device": "",
@@ -159,11 +156,8 @@ _REMOVED: Final[dict[str, Any]] = {
     "made_folders": (), "cow": None, "fault": None, "points": (), "rewind": None,
 }  # fmt: skip
 
-
 _OF_THE_SPEC: Final = ("wanted", "desired")  # what a record keeps until it has another spec
-
-Changes = dict[str, Any]
-"""What an event changes of a record: fields and their values."""
+Changes = dict[str, Any]  # what an event changes of a record: fields and their values
 
 
 def apply(record: Record | None, event: Event, payload: object = None) -> Record | None:
