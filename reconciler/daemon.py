@@ -21,9 +21,8 @@ from typing import Final
 
 import structlog
 
-from reconciler import hostnotes, lapse, orphans, signals, specs, survey
+from reconciler import hostnotes, interpreter, lapse, orphans, signals, specs, survey
 from reconciler.api import Byre
-from reconciler.garbage import seldom_collected
 from reconciler.guard import Guard
 from reconciler.index import Index
 from reconciler.known import Known
@@ -112,7 +111,7 @@ class Daemon:
             history.prove(byre.log)
             reconciler = byre.reconciler(is_watched=True)
             hostnotes.started(byre.log, version=importlib.metadata.version("byre"))
-            with seldom_collected():
+            with interpreter.at_work():
                 self._work(reconciler)
             hostnotes.stopped(byre.log, why=self._why)
             byre.log.checkpoint(after_events=TAIL_EVENTS)
@@ -154,7 +153,6 @@ class Daemon:
             self._disks,
             reconciler.reconcile,
             int(settings.workers),
-            self._byre.clock,
             settled=self._tell,
             damaged=self._end_for,
         )

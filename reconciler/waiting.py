@@ -185,7 +185,6 @@ class Waiting:
             queue,
             reconciler.reconcile,
             min(int(byre.settings.workers), len(names)),
-            byre.clock,
             settled=self._note_look,
         )
         for name in names:

@@ -13,8 +13,6 @@ from typing import Final
 
 import structlog
 
-from reconciler.clock import Clock
-from reconciler.pace import Pace
 from reconciler.reconcile import Settled
 from reconciler.workqueue import WorkQueue
 from statemachine.errors import ByreError, LogDamaged
@@ -34,7 +32,6 @@ class Workers:
         queue: where keys come from; shut it down to end the workers.
         reconcile: one pass; returns when to look again.
         count: how many threads.
-        clock: measures how long passes take.
         settled: is told of each pass that ended, in the worker's thread.
         damaged: is told once when the log turns out to be damaged, in the worker's thread.
     """
@@ -44,7 +41,6 @@ class Workers:
         queue: WorkQueue[str],
         reconcile: Callable[[str], Settled],
         count: int,
-        clock: Clock,
         *,
         settled: Callable[[str, Settled], None] = lambda _name, _how: None,
         damaged: Callable[[LogDamaged], None] = lambda _error: None,
@@ -56,7 +52,6 @@ class Workers:
         self._settled = settled
         self._damaged = damaged
         self._damage_lock = threading.Lock()
-        self._pace = Pace(count, clock)
         self._log = structlog.get_logger("byre.workers")
         self._threads = [
             threading.Thread(target=self._work, name=f"byre-worker-{number}", daemon=True)
@@ -89,8 +84,7 @@ class Workers:
 
     def _pass(self, name: str) -> None:
         try:
-            with self._pace.kept():
-                how = self._reconcile(name)
+            how = self._reconcile(name)
         except LogDamaged as error:
             self._stop_for(error)
             return
