@@ -154,7 +154,6 @@ SQLITE: Final[dict[str, str]] = {
 CLOCKS: Final[dict[str, str]] = {
     "reconciler/kernel/able.py": "how old its answer about the host's capabilities is",
     "reconciler/clock.py": "is the clock",
-    "reconciler/pace.py": "the default of an argument; whoever has a clock gives it",
     "statemachine/eventlog.py": "the default of an argument; whoever has a clock gives it",
     "reconciler/bench/stopwatch.py": "is what the bench measures with",
     "reconciler/demo.py": "measures what it shows, and waits for a healing as a user would",
