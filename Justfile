@@ -9,6 +9,8 @@ out := justfile_directory() / ".cache/vm/out"
 bench := justfile_directory() / ".cache/vm/bench"
 bench_disk := "-drive 'file=" + bench + "/disk.img,format=raw,if=none,id=disk,cache=none' -device virtio-blk-pci,drive=disk"
 vm := "python -m tests.kernel.vm"
+# Where tests need a kernel; to collect all the others takes the VM minutes.
+kernel_tests := "tests/contract tests/examples tests/kernel"
 
 # List the recipes
 default:
@@ -45,7 +47,8 @@ test-vm *ARGS:
     rm -rf "{{out}}" && mkdir -p "{{out}}" "{{coverage}}"
     python -m tests.kernel.microvm
     COVERAGE_FILE="{{out}}/.coverage.vm" {{vm}} --timeout 4500 --out "{{out}}" -- pytest -m kernel \
-        -o cache_dir=/tmp/pytest --junitxml "{{out}}/junit.xml" --cov --cov-report= "$@"
+        -o cache_dir=/tmp/pytest --junitxml "{{out}}/junit.xml" --cov --cov-report= \
+        $([ $# -gt 0 ] || echo {{kernel_tests}}) "$@"
     rm -f "{{coverage}}"/.coverage.vm* && cp "{{out}}"/.coverage.vm* "{{coverage}}"
     if [ $# -eq 0 ]; then python -m tests.kernel.completeness "{{out}}/junit.xml"; fi
 

@@ -18,8 +18,9 @@ LONG_S = 60.0
 
 
 def make_live(host: Host, *words: object) -> Path:
-    """Make a live disk with data in it."""
+    """Make a live disk with data in it, and let udev come to rest: it is slower than byre."""
     device = host.live("sb-1", host.make_ext4(), *words)
+    tool("udevadm", "settle")
     write_note(host, device)
     return device
 
