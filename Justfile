@@ -10,7 +10,7 @@ bench := justfile_directory() / ".cache/vm/bench"
 bench_disk := "-drive 'file=" + bench + "/disk.img,format=raw,if=none,id=disk,cache=none' -device virtio-blk-pci,drive=disk"
 vm := "python -m tests.kernel.vm"
 # Where tests need a kernel; to collect all the others takes the VM minutes.
-kernel_tests := "tests/contract tests/examples tests/kernel"
+kernel_tests := "tests/contract tests/examples tests/kernel tests/style/test_tutorial.py"
 
 # List the recipes
 default:
