@@ -24,8 +24,8 @@ class Index:
         self._disks: defaultdict[str, set[str]] = defaultdict(set)
         self._things: dict[str, tuple[str, ...]] = {}
         self._folders: Counter[Path] = Counter()
-        """How many links there are in each folder: asked for at each commit, by whom all disks are
-        too many to go through."""
+        """How many links there are in each folder: they are asked for often, and to go through all
+        disks each time would take longer than the rest of a commit."""
         self._seqs: dict[str, int] = {}
 
     def update(self, records: Iterable[Record]) -> None:

@@ -3,7 +3,7 @@
 # are wanted, "" for all; what follows goes to each `byre bench`. The figures go into
 # performance.json in the out folder, the pictures beside it.
 set -eu
-wanted=$1
+wanted=$1 failed=0
 shift
 
 # Measure some rows:  measure WHERE FOLDER "ROW..." [OPTION...]
@@ -12,7 +12,7 @@ measure() {
     shift 3
     # shellcheck disable=SC2086 # a list of words
     [ -z "$rows" ] || byre bench $rows --where "$where" --folder "$folder" \
-        --into "$BYRE_VM_OUT/performance.json" --plots "$BYRE_VM_OUT/plots" "$@"
+        --into "$BYRE_VM_OUT/performance.json" --plots "$BYRE_VM_OUT/plots" "$@" || failed=1
 }
 
 among() { sh tests/kernel/wanted.sh "$wanted" "$@"; }
@@ -29,3 +29,4 @@ mke2fs -q -t ext4 -m 0 /dev/vda
 mkdir -p /tmp/disk
 mount /dev/vda /tmp/disk
 measure "in the VM, on ext4 on a virtio disk" /tmp/disk "$(among flush io)" "$@"
+exit "$failed"
