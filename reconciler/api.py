@@ -33,7 +33,7 @@ from reconciler.drivers.port import View
 from reconciler.kernel.port import Kernel
 from reconciler.lock import RootLock
 from reconciler.outcome import Waited
-from reconciler.reconcile import Reconciler
+from reconciler.reconcile import FindRecord, Reconciler
 from reconciler.requester import this_process
 from reconciler.specs import Sourced
 from reconciler.waiting import Waiting
@@ -318,16 +318,16 @@ class Byre:
             boot_id=self.log.boot_id,
         )
 
-    def reconciler(self, *, is_watched: bool = False) -> Reconciler:
+    def reconciler(self, *, known: FindRecord | None = None) -> Reconciler:
         """Return a reconciler for this root, ready to work; the lock must be held.
 
         Args:
-            is_watched: whether watchers wake it, and it is run for good; else what blocks is looked
-                at more often, and what was done at once.
+            known: the records that a caller keeps who is woken by watchers and runs it for good;
+                without one, what blocks is looked at more often, and what was done at once.
         """
         assert self.lock.is_held, "only the holder of the root's lock may reconcile"
         settings = self.settings
-        if not is_watched:
+        if known is None:
             settings = attrs.evolve(settings, blocked_poll_cap_s=settings.blocked_poll_s)
         reconciler = Reconciler(
             self.log,
@@ -336,7 +336,7 @@ class Byre:
             settings=settings,
             clock=self.clock,
             random=random.random,
-            is_watched=is_watched,
+            known=known,
         )
         reconciler.begin()
         return reconciler

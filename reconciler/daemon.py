@@ -109,7 +109,7 @@ class Daemon:
         byre.lock.take_over(byre.clock, stays=True)
         try:
             history.prove(byre.log)
-            reconciler = byre.reconciler(is_watched=True)
+            reconciler = byre.reconciler(known=self._known.find)
             hostnotes.started(byre.log, version=importlib.metadata.version("byre"))
             with interpreter.at_work():
                 self._work(reconciler)

@@ -40,6 +40,10 @@ class Known:
             record = self._records.get(name)
         return record is not None and record.seq >= seq
 
+    def find(self, name: str) -> Record | None:
+        """Return what is known of a disk; None when it is not in use, or nobody told of it."""
+        return self._records.get(name)
+
     def records(self) -> list[Record]:
         """Return all records, by name."""
         with self._lock:

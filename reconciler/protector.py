@@ -20,7 +20,7 @@ from statemachine.errors import TransientError
 from statemachine.names import DmUuid
 from statemachine.projection import Record
 
-Append = Callable[[Record, object], None]
+Append = Callable[[Record, object], object]
 """Appends one event of a disk, decided upon its record."""
 
 

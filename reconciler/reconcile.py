@@ -43,11 +43,7 @@ from reconciler.protect import NO_SPACE, no_room
 from reconciler.protector import Protector
 from reconciler.recording import HOLDS_BASE, uses_base_loop
 from statemachine import payloads
-from statemachine.errors import (
-    ActionError,
-    SpecError,
-    VersionConflict,
-)
+from statemachine.errors import ActionError, SpecError, VersionConflict
 from statemachine.eventlog import EventLog
 from statemachine.foresight import foresee
 from statemachine.machine import GONE, LIVE, State, Trigger
@@ -55,6 +51,8 @@ from statemachine.projection import Record
 
 STEPS_MAX: Final = 16
 """More steps than any path through the table has, with a drift at each; a bound, not a target."""
+
+FindRecord = Callable[[str], Record | None]
 
 _NS: Final = 1_000_000_000
 
@@ -85,8 +83,9 @@ class Reconciler:
         settings: bounds and delays.
         clock: for delays and durations.
         random: 0 to 1, for the jitter of delays.
-        is_watched: whether its caller makes another pass when one says `again_s`, whatever the log
-            says; then the look after a transition is left to that pass.
+        known: the records that a caller keeps who makes another pass when one says `again_s`,
+            whatever the log says: the look after a transition is left to that pass. What is known
+            may be a little behind the log: an event that is decided upon it is refused then.
     """
 
     def __init__(
@@ -98,7 +97,7 @@ class Reconciler:
         settings: Settings,
         clock: Clock,
         random: Callable[[], float],
-        is_watched: bool = False,
+        known: FindRecord | None = None,
     ) -> None:
         self.log = log
         self.kernel = kernel
@@ -109,7 +108,7 @@ class Reconciler:
         self._protector = Protector(kernel, self._append, clock.now_ns)
         self._clock = clock
         self._random = random
-        self._is_watched = is_watched
+        self._known = known
         self._backoff = Backoff(
             first_s=settings.backoff_first_s,
             cap_s=settings.backoff_cap_s,
@@ -145,20 +144,22 @@ class Reconciler:
             LogUnavailable, LogDamaged: the log; what was begun is finished by the next pass.
             ActionError: looking at the disk failed.
         """
+        record = (self._known(name) if self._known else None) or self.log.record(name)
         for _ in range(STEPS_MAX):
-            record = self.log.record(name)
             if record is None:
                 return Settled(again_s=None, why="no such disk")
+            settled = None
             try:
                 if lapse.is_expired(record, self._clock.now_ns()):
                     self._append(record, lapse.declared(record, payloads.EXPIRED))
-                    continue
-                settled = self._step(record)
+                else:
+                    settled = self._step(record)
             except VersionConflict:
-                continue  # somebody declared meanwhile: look again
+                pass  # somebody declared meanwhile: look again
             if settled is not None:
                 left_s = lapse.left_s(record, self._clock.now_ns(), settled.lapses_s)
                 return attrs.evolve(settled, lapses_s=left_s)
+            record = self.log.record(name)
         return Settled(again_s=self.settings.backoff_cap_s, why="it does not come to rest")
 
     def _step(self, record: Record) -> Settled | None:
@@ -204,8 +205,7 @@ class Reconciler:
 
     def _note_drift(self, view: View, choice: observe.Choice, step: plan.NoteDrift) -> Record:
         record = view.record
-        self._append(record, recording.drifted(view, choice, step))
-        record = self.log.record(record.name) or record
+        record = self._append(record, recording.drifted(view, choice, step))
         if step.trigger is Trigger.FIND and uses_base_loop(record):
             self.bases.claim(record.name, observe.base_of(self.kernel, record))
         elif step.trigger in GONE:
@@ -273,8 +273,8 @@ class Reconciler:
         if obstacle is not None:
             failed = Failed(action="", error=obstacle, undone=(), not_undone=())
             return self._fail(view, move, failed)
-        self._append(view.record, self._intent(view, choice, move))
-        return self._act(view, choice, move)
+        begun = self._append(view.record, self._intent(view, choice, move))
+        return self._act(attrs.evolve(view, record=begun), choice, move)
 
     def _intent(
         self, view: View, choice: observe.Choice, move: plan.Move
@@ -296,15 +296,17 @@ class Reconciler:
             return self._fail(view, move, result)
         duration_ns = int((self._clock.monotonic_s() - began_s) * _NS)
         outcome = recording.completed(view, move, scene, result, duration_ns=duration_ns)
-        if move.target is State.ATTACHED and (begun := self.log.record(view.record.name)):
-            following = self._onward(attrs.evolve(view, record=begun), choice, scene, outcome)
+        if move.target is State.ATTACHED:
+            following = self._onward(view, choice, scene, outcome)
             if following is not None:
                 return self._act(*following, before=scene)
-        self._append(view.record, outcome, late=True)
+        ended = self._append(view.record, outcome, late=True)
         if move.target not in LIVE:
             made = view.record.made_folders
             self._folders.forget([f for f in made if not self.kernel.identify(Path(f))])
-        return self._come_to_rest(view, scene)
+        # At what was desired, the look at what was done comes a little later.
+        why = onward.rests(view, scene, ended) if self._known else ""
+        return Settled(again_s=onward.LOOK_AFTER_S, why=why, is_done=True) if why else None
 
     def _onward(
         self,
@@ -328,12 +330,6 @@ class Reconciler:
         except VersionConflict:
             return None
         return after, choice, move
-
-    def _come_to_rest(self, view: View, scene: Scene) -> Settled | None:
-        """End a pass at what was desired; the look at what was done comes a little later."""
-        record = self.log.record(view.record.name) if self._is_watched else None
-        why = onward.rests(view, scene, record) if record else ""
-        return Settled(again_s=onward.LOOK_AFTER_S, why=why, is_done=True) if why else None
 
     def _folders_of(self, view: View, move: plan.Move) -> tuple[str, ...]:
         """Return the folders that are ours to take away with this disk's link and node."""
@@ -391,7 +387,13 @@ class Reconciler:
 
     # --- the log -----------------------------------------------------------------------------
 
-    def _append(self, record: Record, payload: object, *, late: bool = False) -> None:
-        """Append one event of a disk; an outcome (`late`) even if somebody declared meanwhile."""
+    def _append(self, record: Record, payload: object, *, late: bool = False) -> Record:
+        """Append one event of a disk; an outcome (`late`) even if somebody declared meanwhile.
+
+        Returns:
+            The record after it, with what was declared meanwhile.
+        """
         event = recording.event(record.name, payload, record)
-        self.log.append([attrs.evolve(event, expect=None) if late else event])
+        after = self.log.advance([attrs.evolve(event, expect=None) if late else event])
+        assert after is not None, "a disk with a record keeps it"
+        return after

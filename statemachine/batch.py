@@ -72,6 +72,8 @@ class Request:
     events: Sequence[NewEvent]
     settled: bool = False
     stored: list[Event] = attrs.field(factory=list)
+    record: Record | None = None
+    """Of the last event's disk, after it."""
     error: Exception | None = None
 
 
@@ -79,8 +81,9 @@ class Batch:
     """The events of one transaction: placed one request after the other, then written at once.
 
     `boot_id` and `now_ns` are what the next events get; a story of a longer time moves them.
-    `known` has records that need not be read; it is moved along. `proven` is the row of an event
-    that the caller wrote before: it needs no other proof. `admit` may refuse a request.
+    `proven` is the row of an event that the caller wrote before: it needs no other proof. `known`
+    has records that need not be read, as they were then; it is moved along, and not used when
+    somebody else has written since. `admit` may refuse a request.
     """
 
     def __init__(
@@ -98,7 +101,8 @@ class Batch:
         self.boot_id = boot_id
         self.now_ns = now_ns
         self._rows: list[Row] = []
-        self._records: dict[str, Record | None] = {} if known is None else known
+        self.records: dict[str, Record | None] = {}
+        """The records that were read and moved, by name."""
         self._begun: set[str] = set()
         """The disks whose row is not there yet, or is of an older generation."""
         self._before: dict[str, Record | None] = {}
@@ -108,6 +112,8 @@ class Batch:
         newest = connection.execute(_NEWEST).fetchone()
         if newest is not None and newest != proven:
             check_hash(Event(*newest))
+        if known is not None and (not proven or newest == proven):
+            self.records = known
         self.newest: Row = newest or ()
         """The row of the newest event, with those that were placed."""
 
@@ -122,12 +128,14 @@ class Batch:
         bases = self._bases
         try:
             request.stored = [self._placed(event) for event in request.events]
+            if request.stored:
+                request.record = self.records[request.stored[-1].disk]
             if self._admit is not None:
-                self._admit(Admission(self._connection, self._before, self._records))
+                self._admit(Admission(self._connection, self._before, self.records))
         except (VersionConflict, RefusedError, LogDamaged, ValueError) as error:
             request.error = error
             self.newest, self._host_version, self._bases = newest, host_version, bases
-            self._records |= self._before
+            self.records |= self._before
             del self._rows[count:]
 
     def put(self, events: Iterable[NewEvent]) -> None:
@@ -148,7 +156,7 @@ class Batch:
         """Write all placed events and the records they moved; returns these records."""
         _write_rows(self._connection, self._rows)
         names = dict.fromkeys([row[_DISK] for row in self._rows])
-        moved = [record for name in names if (record := self._records[name])]
+        moved = [record for name in names if (record := self.records[name])]
         begun = [record for record in moved if record.name in self._begun] if self._begun else []
         if begun:
             diskrows.write(self._connection, begun)
@@ -189,7 +197,7 @@ class Batch:
         moved = projection.apply(record, event, new.payload)
         if version == 1:
             self._begun.add(name)
-        self.newest, self._records[name] = row, moved
+        self.newest, self.records[name] = row, moved
         self._rows.append(row)
         if new.type in registry.TYPES or new.data.get("base_name"):
             self._note_bases(event)
@@ -201,16 +209,16 @@ class Batch:
         payload = payloads.read(event)
         registry.check(bases, payload)
         if isinstance(payload, payloads.BaseRemoved):
-            basetable.refuse_in_use(self._connection, bases[payload.name], self._records)
+            basetable.refuse_in_use(self._connection, bases[payload.name], self.records)
         if event.type in registry.TYPES:
             registry.apply(bases, event)
             self._bases = bases
 
     def _record(self, name: str) -> Record | None:
-        if name not in self._records:
+        if name not in self.records:
             row = self._connection.execute(SELECT_RECORD, (name,)).fetchone()
-            self._records[name] = known_record(row[0]) if row else None
-        return self._records[name]
+            self.records[name] = known_record(row[0]) if row else None
+        return self.records[name]
 
     def _number(self, new: NewEvent, record: Record | None) -> tuple[int, int]:
         if new.disk == HOST:

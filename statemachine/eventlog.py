@@ -51,6 +51,8 @@ SELECT record FROM disks WHERE ({IN_USE}) AND (
 ORDER BY name"""  # noqa: S608 - constants
 _NAMES_IN_USE: Final = f"SELECT name, seq FROM disks WHERE {IN_USE} ORDER BY name"  # noqa: S608 - constants
 _NEWS: Final = f"SELECT disk, seq, type FROM events WHERE seq > ? ORDER BY seq LIMIT {PAGE_EVENTS}"  # noqa: S608 - constants
+KNOWN_MAX: Final = 256
+"""How many records are kept for the next commit: of those that are worked on at one time."""
 BACKUP_HEAD: Final = "backup_head"
 """Where the table `meta` of a backup, and of a log that was restored from one, has its head."""
 
@@ -104,6 +106,8 @@ class EventLog:
         """The newest event of our own; others' are seen when a checkpoint is looked for."""
         self._newest_row: Row = ()
         """The newest event of our own, as it was written: it needs no other proof."""
+        self._known: dict[str, Record | None] = {}
+        """Records as they were after it, of the disks that were written last."""
         self._writer: Writer | None = None
         noted = self.head.read()
         # Apart from the writer: what is not committed yet must not be read. And before it: a
@@ -152,12 +156,20 @@ class EventLog:
             LogDamaged: the end is not what was written, or the file is another one by now;
                 nothing was appended.
         """
+        return self.commit(events).stored
+
+    def advance(self, events: Sequence[NewEvent]) -> Record | None:
+        """Append events of one disk, as `append` does, and return its record after the last."""
+        return self.commit(events).record
+
+    def commit(self, events: Sequence[NewEvent]) -> Request:
+        """Do what `append` does, and return all that became of the events."""
         request = Request(events)
         self._turns.settle(request, self._commit)
         self.checkpoint_when_due()
         if request.error is not None:
             raise request.error
-        return request.stored
+        return request
 
     def transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do some work of the log's own upkeep in one transaction, with nobody else in between.
@@ -228,8 +240,11 @@ class EventLog:
         """Commit some requests in one transaction; one thread at a time."""
 
         def write(connection: sqlite3.Connection) -> tuple[Batch, int, list[Record]]:
-            now_ns, proven = self._clock_ns(), self._newest_row
-            batch = Batch(connection, self.boot_id, now_ns, proven=proven, admit=self.admit)
+            known, self._known = self._known, {}  # of no use once a transaction has failed
+            proven = self._newest_row
+            batch = Batch(
+                connection, self.boot_id, self._clock_ns(), known, proven=proven, admit=self.admit
+            )
             before, _ = batch.head
             for request in group:
                 batch.place(request)
@@ -239,6 +254,7 @@ class EventLog:
         try:
             batch, before, moved = self._writable().transact(write)
             self._newest_row = batch.newest
+            self._known = batch.records if len(batch.records) <= KNOWN_MAX else {}
             commit = Commit(moved, before, Noted(*batch.head), batch.was_asked)
             self._newest = commit.head.seq
             self.head.note(commit.head)

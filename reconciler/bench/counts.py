@@ -22,6 +22,7 @@ import attrs
 
 from reconciler.api import Byre
 from reconciler.kernel.sim import SimKernel
+from reconciler.known import Known
 from reconciler.outcome import is_there
 from reconciler.reconcile import Reconciler
 from statemachine.machine import Desired, Trigger
@@ -108,7 +109,9 @@ class _Counting:
         self._byre = byre
         self._faults = byre.kernel.faults
         self._wal = byre.root.log.with_name(f"{byre.root.log.name}-wal")
-        self._reconciler: Reconciler = byre.reconciler(is_watched=True)
+        known = Known()  # as `byre run` has it
+        byre.log.on_commit = lambda commit: known.update(commit.moved)
+        self._reconciler: Reconciler = byre.reconciler(known=known.find)
         self._names = [f"sb-{number}" for number in range(DISKS)]
         self._created = [f"new-{number}" for number in range(DISKS)]
 

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Final
 
 from reconciler.kernel.sim import Faults
+from statemachine.batch import Request
 from statemachine.eventlog import EventLog
-from statemachine.events import Event, NewEvent
+from statemachine.events import NewEvent
 from statemachine.names import LOG_NAME
 
 COMMIT: Final = "log_append"
@@ -46,9 +47,9 @@ class FragileLog(EventLog):
         super().__init__(path, boot_id=boot_id, clock_ns=clock_ns)
         self._faults = faults
 
-    def append(self, events: Sequence[NewEvent]) -> list[Event]:
+    def commit(self, events: Sequence[NewEvent]) -> Request:
         """Append events, unless the process dies or the disk fails before; see `EventLog`."""
         names = tuple(f"{event.disk} {event.type}" for event in events)
         return self._faults.around(
-            COMMIT, names, {}, change=True, work=lambda: super(FragileLog, self).append(events)
+            COMMIT, names, {}, change=True, work=lambda: super(FragileLog, self).commit(events)
         )

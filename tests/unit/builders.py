@@ -73,7 +73,7 @@ class Stage:
             settings=self.settings,
             clock=self.clock,
             random=lambda: 0.5,
-            is_watched=True,
+            known=lambda _name: None,
         )
         made.begin()
         return made

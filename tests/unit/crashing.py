@@ -16,7 +16,8 @@ from pathlib import Path
 import attrs
 
 from reconciler.kernel.sim import SimCrash
-from statemachine.events import Event, NewEvent
+from statemachine.batch import Request
+from statemachine.events import NewEvent
 from statemachine.machine import LIVE, Desired, State
 from statemachine.names import DmUuid, base_marker, cow_marker
 from statemachine.observed import Loop, SnapshotTable
@@ -176,13 +177,13 @@ class Rig:
 
 def count_commits(stage: Stage) -> None:
     """Count each commit of the log among the calls of the port."""
-    faults, append = stage.kernel.faults, stage.byre.log.append
+    faults, commit = stage.kernel.faults, stage.byre.log.commit
 
-    def around(events: Sequence[NewEvent]) -> list[Event]:
+    def around(events: Sequence[NewEvent]) -> Request:
         types = tuple(event.type for event in events)
-        return faults.around(COMMIT, types, {}, change=True, work=lambda: append(events))
+        return faults.around(COMMIT, types, {}, change=True, work=lambda: commit(events))
 
-    stage.byre.log.append = around  # type: ignore[method-assign]
+    stage.byre.log.commit = around  # type: ignore[method-assign]
 
 
 def prepared(folder: Path, name: str, *, has_dm: bool = True) -> Rig:

@@ -229,9 +229,41 @@ def test_an_append_on_a_record_that_cannot_be_read_says_that_the_log_is_damaged(
     with sqlite3.connect(path) as raw:
         raw.execute("UPDATE disks SET record = 'nonsense'")
     raw.close()
-    with pytest.raises(LogDamaged):
-        log.append([attrs.evolve(declaration("sb-1"), expect=(1, 1), generation=1)])
+    declared = attrs.evolve(declaration("sb-1"), expect=(1, 1), generation=1)
+    with EventLog(path) as another, pytest.raises(LogDamaged):
+        another.append([declared])
     assert log.last_seq() == 1
+
+
+def test_who_wrote_a_record_needs_not_read_it_until_somebody_else_has_written(
+    log: EventLog, path: Path
+) -> None:
+    stored = log.append([declaration("sb-1")])
+    before = log.record("sb-1")
+    assert before is not None
+    with EventLog(path) as another:
+        another.append([attrs.evolve(declaration("sb-1"), expect=before.expect, generation=1)])
+    with pytest.raises(VersionConflict):
+        log.append([attrs.evolve(declaration("sb-1"), expect=before.expect, generation=1)])
+    after = log.advance([attrs.evolve(declaration("sb-1"), expect=(1, 2), generation=1)])
+    assert after is not None
+    assert after == log.record("sb-1")
+    assert (after.seq, after.expect) == (stored[0].seq + 2, (1, 3))
+
+
+def test_a_record_of_a_transaction_that_failed_is_not_kept(log: EventLog, path: Path) -> None:
+    log.append([declaration("sb-1")])
+    with sqlite3.connect(path) as raw:
+        raw.execute("CREATE TRIGGER no BEFORE UPDATE ON disks BEGIN SELECT RAISE(ABORT, 'no'); END")
+    next_one = attrs.evolve(declaration("sb-1"), expect=(1, 1), generation=1)
+    with pytest.raises(LogUnavailable, match="no"):
+        log.append([next_one])
+    raw.execute("DROP TRIGGER no")
+    raw.close()
+    after = log.advance([next_one])
+    assert after is not None
+    assert after == log.record("sb-1")
+    assert after.expect == (1, 2)
 
 
 def test_a_record_that_is_not_what_the_events_say_is_found_and_named(

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from statemachine.events import Event, NewEvent
+from statemachine.batch import Request
+from statemachine.events import NewEvent
 from statemachine.machine import Desired, State, Trigger
 from tests.unit.builders import LINK, Stage
 from tests.unit.strays import drop_the_log
@@ -23,18 +24,18 @@ PAUSE_WISHED, PAUSED, RESTORE_WISHED, RESTORED = 5, 7, 8, 10
 
 def live_a_life(stage: Stage, *, until: int, copy: Path) -> None:
     """Make a disk live, pause and restore it; copy the log after so many appends to it."""
-    append, count = stage.byre.log.append, 0
+    commit, count = stage.byre.log.commit, 0
 
-    def counted(events: Sequence[NewEvent]) -> list[Event]:
+    def counted(events: Sequence[NewEvent]) -> Request:
         nonlocal count
-        stored = append(events)
+        settled = commit(events)
         count += any(event.disk == "sb-1" for event in events)
         if count == until and not copy.exists():
             with contextlib.closing(sqlite3.connect(stage.byre.root.log)) as log:
                 log.execute("VACUUM INTO ?", (str(copy),))
-        return stored
+        return settled
 
-    stage.byre.log.append = counted  # type: ignore[method-assign]
+    stage.byre.log.commit = counted  # type: ignore[method-assign]
     record = stage.live(link=LINK)
     stage.kernel.write(record.device, 4096, b"kept")
     if until > SNAPSHOT:

@@ -22,9 +22,10 @@ from reconciler.requester import this_process
 from reconciler.restore import Restored, restore
 from statemachine import history
 from statemachine.backup import back_up
+from statemachine.batch import Request
 from statemachine.conditions import ConditionType, conditions
 from statemachine.eventlog import EventLog
-from statemachine.events import Event, NewEvent
+from statemachine.events import NewEvent
 from statemachine.head import Head
 from statemachine.machine import LIVE, Desired, State, Trigger
 from statemachine.observed import DmDevice
@@ -92,15 +93,15 @@ class Lives:
         self.copy = stage.root.parent / "backup.db"
         self._count = 0
         self._until = until
-        self._append = stage.byre.log.append
-        stage.byre.log.append = self._counted  # type: ignore[method-assign]
+        self._commit = stage.byre.log.commit
+        stage.byre.log.commit = self._counted  # type: ignore[method-assign]
 
-    def _counted(self, events: Sequence[NewEvent]) -> list[Event]:
-        stored = self._append(events)
+    def _counted(self, events: Sequence[NewEvent]) -> Request:
+        settled = self._commit(events)
         self._count += any(event.disk == "sb-1" for event in events)
         if self._count == self._until:
             back_up(self.stage.byre.root.log, self.copy)
-        return stored
+        return settled
 
 
 def live(stage: Stage) -> None:
@@ -275,18 +276,19 @@ def test_a_disk_that_was_only_declared_is_not_made_for_an_old_wish(stage: Stage)
 
 def test_a_disk_that_was_wanted_again_then_is_not_made_anew_for_that(stage: Stage) -> None:
     live(stage)
-    append, copy = stage.byre.log.append, stage.root.parent / "backup.db"
+    commit, copy = stage.byre.log.commit, stage.root.parent / "backup.db"
 
-    def meddling(events: Sequence[NewEvent]) -> list[Event]:
-        stored = append(events)
+    def meddling(events: Sequence[NewEvent]) -> Request:
+        settled = commit(events)
+        stored = settled.stored
         if stored[-1].data.get("trigger") == "remove" and not copy.exists():
             if stored[-1].type == "transition.started":
                 stage.declare(link=LINK)
             else:
                 back_up(stage.byre.root.log, copy)
-        return stored
+        return settled
 
-    stage.byre.log.append = meddling  # type: ignore[method-assign]
+    stage.byre.log.commit = meddling  # type: ignore[method-assign]
     remove(stage)
     assert (stage.record().generation, stage.record().state) == (2, State.SNAPSHOTTED)
     stage.command(Trigger.REMOVE)
