@@ -30,7 +30,7 @@ from statemachine.events import NewEvent
 from statemachine.machine import Desired, State, Trigger
 from statemachine.names import DmUuid, origin_name
 from statemachine.observed import DeviceNumber, DmDevice, FileIdentity, Loop
-from statemachine.projection import Record
+from statemachine.record import Record
 from statemachine.spec import DiskSpec, DriverChoice
 from statemachine.specreader import parse
 from statemachine.units import CHUNK_SIZES, Bytes

@@ -19,7 +19,7 @@ from reconciler.limits import Limits
 from statemachine import admission
 from statemachine.admission import Admission, Admit
 from statemachine.errors import LimitReached, RefusedError
-from statemachine.eventlog import EventLog
+from statemachine.logreader import LogReader
 from statemachine.spec import DiskSpec, DriverChoice
 from statemachine.units import Bytes
 
@@ -35,7 +35,7 @@ class Used:
     bytes_used: Bytes
 
 
-def used(log: EventLog, kernel: Kernel, cows: Path) -> Used:
+def used(log: LogReader, kernel: Kernel, cows: Path) -> Used:
     """Count what is there now; asks the size of every CoW file."""
     return Used(
         disks=log.at_one_moment(admission.count),

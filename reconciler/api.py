@@ -44,7 +44,7 @@ from statemachine.eventlog import EventLog
 from statemachine.events import Event
 from statemachine.lifetime import OnExpiry
 from statemachine.machine import Desired, Trigger
-from statemachine.projection import Record
+from statemachine.record import Record
 from statemachine.reserve import RESERVE_BYTES
 from statemachine.spec import BUSY_TIMEOUT_S, DriverChoice, OnBusy
 from statemachine.specreader import given_of, parse, parse_lifetime

@@ -30,7 +30,7 @@ from statemachine.errors import ActionError, IdentityMismatch, NoSuchBase, Refus
 from statemachine.events import CORRELATION_BYTES, EventType, NewEvent
 from statemachine.names import HOST, DiskName, base_reference
 from statemachine.observed import FileIdentity
-from statemachine.projection import Record
+from statemachine.record import Record
 from statemachine.schema import IS_RARE
 
 DIGESTING: Final = "digesting"

@@ -23,7 +23,7 @@ from statemachine.machine import LIVE, Trigger
 from statemachine.names import DmUuid
 from statemachine.observed import DeviceNumber, Holder, ObservedDisk
 from statemachine.plight import Failure
-from statemachine.projection import Record
+from statemachine.record import Record
 from statemachine.spec import OnBusy
 
 KIND: Final = "in-use"

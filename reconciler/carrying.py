@@ -33,7 +33,7 @@ from statemachine.errors import IdentityMismatch, RefusedError
 from statemachine.events import CORRELATION_BYTES, NewEvent
 from statemachine.machine import Desired, State, Trigger
 from statemachine.observed import FileIdentity
-from statemachine.projection import Record
+from statemachine.record import Record
 from statemachine.spec import DriverChoice
 from statemachine.specreader import parse
 from statemachine.units import Bytes

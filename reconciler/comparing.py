@@ -22,7 +22,7 @@ from reconciler.kernel import newfile, safepath
 from reconciler.outside import failing
 from reconciler.source import Source, WhenLive
 from statemachine.errors import IdentityMismatch, UsageError
-from statemachine.projection import Record
+from statemachine.record import Record
 
 
 @attrs.frozen(kw_only=True)

@@ -21,7 +21,7 @@ from reconciler.outside import Tell, append, failing, outside, untold
 from reconciler.requester import this_process
 from reconciler.source import WhenLive
 from statemachine import payloads
-from statemachine.projection import Record
+from statemachine.record import Record
 
 COPYING: Final = "copying"
 DIGESTING: Final = "digesting"

@@ -37,7 +37,7 @@ from statemachine import history
 from statemachine.commits import Commit
 from statemachine.errors import ByreError, LogDamaged, LogUnavailable
 from statemachine.head import HEAD_NAME
-from statemachine.projection import Record
+from statemachine.record import Record
 
 SETTLE_S: Final = 0.1
 """How long a spec folder must be quiet before it is read: editors write in several steps."""

@@ -32,7 +32,7 @@ from statemachine.events import NewEvent
 from statemachine.lifetime import Lifetime
 from statemachine.machine import MEETS, Desired, State, Trigger, is_met, path, sources
 from statemachine.payloads import EXTENDED, DiskDeclared, DiskRecovered, Requester
-from statemachine.projection import Record
+from statemachine.record import Record
 from statemachine.spec import DiskSpec
 
 CONFLICTS_MAX: Final = 20

@@ -37,7 +37,7 @@ from statemachine.errors import ByreError, TransientError
 from statemachine.events import Event, EventType
 from statemachine.machine import Trigger
 from statemachine.names import DmUuid
-from statemachine.projection import Record
+from statemachine.record import Record
 from statemachine.spec import DriverChoice
 
 DISKS: Final = ("demo-1", "demo-2", "demo-3")

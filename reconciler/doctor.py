@@ -16,9 +16,9 @@ from reconciler.checkup.finding import Check, Finding, Level, Patient
 from reconciler.config import DEVICE_PREFIX, Root
 from reconciler.kernel.port import Kernel
 from statemachine.errors import ByreError
-from statemachine.eventlog import EventLog
+from statemachine.logreader import LogReader
 from statemachine.observed import Loop
-from statemachine.projection import Record
+from statemachine.record import Record
 
 CHECKS: Final[tuple[Check, ...]] = (
     software.statemachine,
@@ -79,7 +79,7 @@ def _made(check: Check, patient: Patient) -> Finding:
 def _records(root: Root) -> tuple[Record, ...]:
     """Return the root's disks; none when the log cannot be read, which is a check of its own."""
     try:
-        with EventLog(root.log, read_only=True) as log:
+        with LogReader(root.log) as log:
             return tuple(log.records())
     except ByreError:
         return ()

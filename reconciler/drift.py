@@ -9,7 +9,7 @@ import attrs
 
 from reconciler.drivers.port import Appraisal, Shape
 from statemachine.machine import LIVE, State, Trigger, is_met, next_trigger
-from statemachine.projection import Record
+from statemachine.record import Record
 
 
 @attrs.frozen(kw_only=True)

@@ -31,7 +31,7 @@ from statemachine.events import NewEvent
 from statemachine.lineage import Parent
 from statemachine.machine import Desired, State, Trigger
 from statemachine.observed import FileIdentity
-from statemachine.projection import Record
+from statemachine.record import Record
 from statemachine.spec import DiskSpec, DriverChoice
 from statemachine.specreader import parse
 

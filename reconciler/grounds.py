@@ -15,7 +15,7 @@ from reconciler.specs import Sourced
 from statemachine.errors import RefusedError
 from statemachine.eventlog import EventLog
 from statemachine.machine import Desired, State
-from statemachine.projection import Record
+from statemachine.record import Record
 from statemachine.spec import DiskSpec, DriverChoice
 from statemachine.specfault import SpecFault
 

@@ -27,7 +27,7 @@ from reconciler.protect import NO_SPACE
 from reconciler.space import Space, SpaceLevel
 from statemachine.errors import ByreError
 from statemachine.machine import LIVE
-from statemachine.projection import Record
+from statemachine.record import Record
 from statemachine.spec import DriverChoice
 
 WRITER_BYTES_PER_S: Final = 2 * 2**30

@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Final
 
 from statemachine.machine import Desired, State, Trigger, is_met, next_trigger
-from statemachine.projection import Record
+from statemachine.record import Record
 
 HARMLESS: Final = frozenset({Trigger.SNAPSHOT, Trigger.RESTORE})
 """What goes on with the disk's own data, if that is there."""

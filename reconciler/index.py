@@ -13,7 +13,7 @@ from pathlib import Path
 from statemachine.jail import path_in
 from statemachine.machine import State
 from statemachine.observed import DeviceNumber
-from statemachine.projection import Record
+from statemachine.record import Record
 
 
 class Index:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from reconciler.outcome import is_gone
 from statemachine.eventlog import EventLog
-from statemachine.projection import Record
+from statemachine.record import Record
 
 
 class Known:

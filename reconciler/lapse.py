@@ -18,7 +18,7 @@ from statemachine.lifetime import OnExpiry, moment_text
 from statemachine.machine import LIVE, Desired, State
 from statemachine.observed import ObservedDisk
 from statemachine.payloads import DiskDeclared
-from statemachine.projection import Record
+from statemachine.record import Record
 from statemachine.spec import DiskSpec
 
 LOOK_S_MAX: Final = 86_400.0

@@ -18,7 +18,7 @@ from statemachine.diskfacts import DiskDeclared
 from statemachine.errors import RefusedError, UsageError
 from statemachine.machine import LIVE, Desired
 from statemachine.names import DiskName
-from statemachine.projection import Record
+from statemachine.record import Record
 from statemachine.spec import DiskSpec, DriverChoice
 
 

@@ -17,7 +17,7 @@ from reconciler.known import Known
 from statemachine.commits import Commit
 from statemachine.errors import ByreError
 from statemachine.eventlog import EventLog
-from statemachine.projection import Record
+from statemachine.record import Record
 
 
 class News:

@@ -20,7 +20,7 @@ from reconciler.kernel.port import Capabilities, Kernel
 from statemachine.errors import ActionError
 from statemachine.machine import LIVE, Desired, State
 from statemachine.observed import FileIdentity, ObservedDisk
-from statemachine.projection import Record
+from statemachine.record import Record
 from statemachine.spec import DriverChoice
 
 DRIVERS: Final[dict[str, Driver]] = {

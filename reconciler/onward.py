@@ -20,7 +20,7 @@ from reconciler.actions import Scene
 from reconciler.drivers.port import Appraisal, Shape, View
 from reconciler.kernel.port import CowHeader
 from statemachine.machine import LIVE, State
-from statemachine.projection import Record
+from statemachine.record import Record
 
 LOOK_AFTER_S: Final = 0.1
 """How long after a transition a disk is looked at once more: with what the kernel tells of it."""

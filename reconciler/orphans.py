@@ -32,7 +32,7 @@ from statemachine.events import CORRELATION_BYTES, EventType, NewEvent
 from statemachine.machine import LIVE, Desired, State
 from statemachine.names import HOST, DmUuid, base_marker
 from statemachine.observed import DmDevice, FileIdentity, LinkKind, Loop
-from statemachine.projection import Record
+from statemachine.record import Record
 
 MAPPER: Final = Path("/dev/mapper")
 PAGE_EVENTS: Final = 1000

@@ -10,7 +10,7 @@ import attrs
 from reconciler import heldback
 from statemachine.errors import DeadlinePassed, RefusedError
 from statemachine.machine import LIVE, Desired, State
-from statemachine.projection import Record
+from statemachine.record import Record
 
 
 @attrs.frozen(kw_only=True)

@@ -17,7 +17,7 @@ from reconciler.requester import as_text
 from statemachine import payloads
 from statemachine.errors import RefusedError, UsageError, from_oserror
 from statemachine.events import CORRELATION_BYTES, NewEvent
-from statemachine.projection import Record
+from statemachine.record import Record
 
 Tell = Callable[[str, int, int], None]
 """Is told what is being done, and how many bytes of how many are."""

@@ -21,7 +21,7 @@ from statemachine.machine import (
     next_trigger,
     path,
 )
-from statemachine.projection import Record
+from statemachine.record import Record
 
 
 @attrs.frozen(kw_only=True)

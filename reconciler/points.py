@@ -41,7 +41,7 @@ from statemachine.lineage import Point, Rewind
 from statemachine.machine import LIVE, Desired, State, Trigger
 from statemachine.names import point_name
 from statemachine.observed import FileIdentity
-from statemachine.projection import Record
+from statemachine.record import Record
 from statemachine.spec import DriverChoice
 
 POINTS_MAX: Final = 1000

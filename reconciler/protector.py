@@ -18,7 +18,7 @@ from reconciler.protect import Freeze, Grow, NoteLevel, Protection, Thaw
 from statemachine import payloads
 from statemachine.errors import TransientError
 from statemachine.names import DmUuid
-from statemachine.projection import Record
+from statemachine.record import Record
 
 Append = Callable[[Record, object], object]
 """Appends one event of a disk, decided upon its record."""

@@ -47,7 +47,7 @@ from statemachine.errors import ActionError, SpecError, VersionConflict
 from statemachine.eventlog import EventLog
 from statemachine.foresight import foresee
 from statemachine.machine import GONE, LIVE, State, Trigger
-from statemachine.projection import Record
+from statemachine.record import Record
 
 STEPS_MAX: Final = 16
 """More steps than any path through the table has, with a drift at each; a bound, not a target."""

@@ -22,7 +22,7 @@ from statemachine.errors import ActionError
 from statemachine.events import CORRELATION_BYTES, NewEvent
 from statemachine.machine import GONE, LIVE, State, Trigger
 from statemachine.observed import FileIdentity
-from statemachine.projection import Record
+from statemachine.record import Record
 from statemachine.spec import DriverChoice
 
 ACTOR: Final = "reconciler"

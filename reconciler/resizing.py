@@ -15,7 +15,7 @@ from reconciler.actions import in_use_error, lasting
 from statemachine.errors import IdentityMismatch, PermanentError, RefusedError
 from statemachine.machine import LIVE
 from statemachine.observed import DeviceNumber
-from statemachine.projection import Record
+from statemachine.record import Record
 
 if TYPE_CHECKING:
     from reconciler.api import Byre

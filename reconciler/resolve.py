@@ -33,7 +33,7 @@ from statemachine.errors import (
 from statemachine.events import NewEvent
 from statemachine.names import HOST, base_marker, is_base_marker
 from statemachine.observed import DmDevice, FileIdentity, Holder, LinkKind, Loop
-from statemachine.projection import Record
+from statemachine.record import Record
 
 FileUsers = Callable[[FileIdentity], tuple[Holder, ...]]
 

@@ -13,7 +13,7 @@ from reconciler.kernel.port import Kernel
 from statemachine import payloads
 from statemachine.observed import ObservedDisk
 from statemachine.payloads import DiskDeclared
-from statemachine.projection import Record
+from statemachine.record import Record
 
 _NS: Final = 1_000_000_000
 

@@ -24,6 +24,7 @@ from statemachine import backup, database, history, payloads, proof, putback
 from statemachine.errors import IdentityMismatch, LogUnavailable
 from statemachine.eventlog import EventLog
 from statemachine.head import Head, Noted
+from statemachine.logreader import LogReader
 
 
 @attrs.frozen(kw_only=True)
@@ -105,7 +106,7 @@ def restore(
 def _proven(source: Path, copy: Path) -> tuple[Noted, str]:
     """Copy a backup and prove the copy, so that what was proven is what is put in place."""
     database.copy(source, copy)
-    with EventLog(copy, read_only=True) as opened:
+    with LogReader(copy) as opened:
         found = proof.verify(opened)
         history.check_records(opened)
         return Noted(found.seq, found.hash), opened.root_id

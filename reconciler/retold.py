@@ -19,7 +19,7 @@ from statemachine.errors import UsageError
 from statemachine.eventlog import EventLog
 from statemachine.events import CORRELATION_BYTES, EventType, NewEvent
 from statemachine.names import HOST
-from statemachine.projection import Record
+from statemachine.record import Record
 from statemachine.statement import parse
 
 _MESSAGE: Final = "it was said before event {seq}, up to which the log was restored"

@@ -10,7 +10,7 @@ import attrs
 from reconciler.specs import Sourced
 from statemachine.errors import RefusedError, SpecError
 from statemachine.machine import Desired, State
-from statemachine.projection import Record
+from statemachine.record import Record
 from statemachine.spec import DiskSpec, DriverChoice
 from statemachine.specfault import SpecFault
 from statemachine.units import Bytes

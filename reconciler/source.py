@@ -43,7 +43,7 @@ from statemachine.errors import (
 )
 from statemachine.machine import LIVE, State
 from statemachine.names import DmUuid
-from statemachine.projection import Record
+from statemachine.record import Record
 from statemachine.spec import DriverChoice
 from statemachine.units import Bytes
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from reconciler.kernel.port import Kernel
 from statemachine.errors import ActionError, RefusedError
 from statemachine.observed import DeviceNumber, LinkKind
-from statemachine.projection import Record
+from statemachine.record import Record
 
 
 def drop(kernel: Kernel, record: Record, *, boot_id: str) -> None:

@@ -23,7 +23,7 @@ from reconciler.store.finding import Finding, FindingKind
 from reconciler.store.layout import StoreError
 from statemachine.errors import UsageError, from_oserror
 from statemachine.machine import LIVE, State
-from statemachine.projection import Record
+from statemachine.record import Record
 from statemachine.spec import DriverChoice
 from statemachine.units import Bytes
 

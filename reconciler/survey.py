@@ -24,7 +24,7 @@ from reconciler.space import SpaceLevel
 from statemachine.machine import LIVE, State
 from statemachine.names import UUID_PREFIX, DmUuid, origin_name, origin_uuid
 from statemachine.observed import DmDevice, FileIdentity, Loop, SnapshotHealth, SnapshotTable
-from statemachine.projection import Record
+from statemachine.record import Record
 from statemachine.spec import DriverChoice
 
 MAPPER: Final = Path("/dev/mapper")

@@ -19,7 +19,7 @@ from reconciler.workqueue import WorkQueue
 from statemachine import standing
 from statemachine.errors import DeadlinePassed, NoSuchDisk
 from statemachine.eventlog import EventLog
-from statemachine.projection import Record
+from statemachine.record import Record
 from statemachine.standing import Standing
 
 FOLLOW_S: Final = 0.5

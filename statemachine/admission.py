@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
 from statemachine.machine import Desired, State
-from statemachine.projection import Record
+from statemachine.record import Record
 from statemachine.schema import IN_USE
 from statemachine.units import Bytes
 

@@ -21,7 +21,7 @@ import attrs
 
 from statemachine import database, proof
 from statemachine.errors import LogUnavailable, RefusedError
-from statemachine.eventlog import BACKUP_HEAD, EventLog
+from statemachine.logreader import BACKUP_HEAD, LogReader
 
 PARTIAL: Final = ".byre-partial"
 """What the name of a copy ends with until it is whole."""
@@ -56,7 +56,7 @@ def back_up(log: Path, target: Path) -> BackedUp:
         raise LogUnavailable(msg, hint="choose another state root with --root")
     with partial(target) as copy:
         database.copy(log, copy)
-        with EventLog(copy, read_only=True) as opened:
+        with LogReader(copy) as opened:
             found = proof.verify(opened)
         database.set_meta(copy, BACKUP_HEAD, f"{found.seq}:{found.hash}")
         size_bytes = copy.stat().st_size

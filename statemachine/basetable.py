@@ -10,23 +10,20 @@ import json
 import sqlite3
 from typing import TYPE_CHECKING, Final
 
-from statemachine import payloads, projection, registry
+from statemachine import codec, registry
 from statemachine.basefacts import Base
 from statemachine.errors import LogDamaged, RefusedError
 from statemachine.events import Event
 from statemachine.machine import Desired, State
-from statemachine.projection import Record
+from statemachine.record import Record, from_row
 from statemachine.registry import Bases
-from statemachine.schema import EVENT_COLUMNS, IN_USE, IS_RARE
+from statemachine.schema import IN_USE, IS_RARE, SELECT_EVENTS, has_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 _TYPES: Final = ", ".join(f"'{each.value}'" for each in sorted(registry.TYPES))
-_EVENTS: Final = (
-    f"SELECT {', '.join(EVENT_COLUMNS)} FROM events "  # noqa: S608 - constants
-    f"WHERE type IN ({_TYPES}) AND {IS_RARE} ORDER BY seq"
-)
+_EVENTS: Final = f"{SELECT_EVENTS} WHERE type IN ({_TYPES}) AND {IS_RARE} ORDER BY seq"
 _ON_BASE: Final = (
     f"SELECT name, record FROM disks WHERE ({IN_USE}) "  # noqa: S608 - constants
     "AND json_extract(record, '$.base.inode') = ?"
@@ -40,7 +37,7 @@ def read(connection: sqlite3.Connection) -> Bases:
     try:
         rows = connection.execute("SELECT record FROM bases ORDER BY name")
     except sqlite3.OperationalError:
-        if _exists(connection):
+        if has_table(connection, "bases"):
             raise
         return {}
     return {base.name: base for base in (_base(text) for (text,) in rows)}
@@ -89,7 +86,7 @@ def refuse_in_use(
         RefusedError: naming the disks.
     """
     rows = connection.execute(_ON_BASE, (base.file.inode,)).fetchall()
-    stored = [projection.from_row(json.loads(text)) for name, text in rows if name not in moved]
+    stored = [from_row(json.loads(text)) for name, text in rows if name not in moved]
     users = users_of(base, [*stored, *(record for record in moved.values() if record)])
     if users:
         more = f" and {len(users) - NAMED_MAX} more" if len(users) > NAMED_MAX else ""
@@ -107,18 +104,13 @@ def users_of(base: Base, records: Iterable[Record]) -> list[str]:
     )
 
 
-def _exists(connection: sqlite3.Connection) -> bool:
-    query = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'bases'"
-    return connection.execute(query).fetchone() is not None
-
-
 def _text(base: Base) -> str:
-    return json.dumps(payloads.to_data(base), separators=(",", ":"), sort_keys=True)
+    return json.dumps(codec.to_data(base), separators=(",", ":"), sort_keys=True)
 
 
 def _base(text: str) -> Base:
     try:
-        return payloads.structure(json.loads(text), Base)
+        return codec.structure(json.loads(text), Base)
     except (ValueError, RecursionError) as error:
         msg = f"a record of the table `bases` cannot be read: {error}"
         raise LogDamaged(msg, hint="the events decide: `byre replay --repair`") from error

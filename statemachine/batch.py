@@ -14,13 +14,22 @@ import attrs
 
 from statemachine import basetable, diskrows, payloads, projection, registry
 from statemachine.admission import Admission, Admit
+from statemachine.commits import ASKING
 from statemachine.diskrows import SELECT_RECORD, known_record
 from statemachine.errors import LogDamaged, RefusedError, VersionConflict
-from statemachine.events import GENESIS, Event, EventType, NewEvent, chain_hash, encode
+from statemachine.events import (
+    GENESIS,
+    Event,
+    EventType,
+    NewEvent,
+    chain_hash,
+    check_hash,
+    encode,
+)
 from statemachine.names import HOST
-from statemachine.projection import Record
+from statemachine.record import Record
 from statemachine.registry import Bases
-from statemachine.schema import EVENT_COLUMNS
+from statemachine.schema import EVENT_COLUMNS, SELECT_NEWEST
 
 if TYPE_CHECKING:
     import sqlite3
@@ -28,32 +37,12 @@ if TYPE_CHECKING:
 Row = tuple[Any, ...]
 """A row of `events`, in the order of its columns."""
 
-SELECT_EVENTS: Final = f"SELECT {', '.join(EVENT_COLUMNS)} FROM events"  # noqa: S608 - constants
-ASKING: Final = frozenset({EventType.DISK_DECLARED.value, EventType.DISK_RECOVERED.value})
-"""By these somebody asks for something; all others only say what a reconciler did."""
-_NEWEST: Final = f"{SELECT_EVENTS} ORDER BY seq DESC LIMIT 1"
 _DISK: Final = list(EVENT_COLUMNS).index("disk")
 _TYPE: Final = list(EVENT_COLUMNS).index("type")
 _INSERT_EVENT: Final = (
     f"INSERT INTO events ({', '.join(EVENT_COLUMNS)}) "  # noqa: S608 - constants
     f"VALUES ({', '.join('?' * len(EVENT_COLUMNS))})"
 )
-
-
-def is_intact(event: Event) -> bool:
-    """Tell whether an event's hash is that of its columns."""
-    try:
-        return chain_hash(event.columns()[:-1]) == event.hash
-    except (TypeError, ValueError):  # a torn page may hold anything in the place of a text
-        return False
-
-
-def check_hash(event: Event) -> None:
-    """Check that an event is what was written; raises LogDamaged with its seq."""
-    if not is_intact(event):
-        msg = f"event {event.seq} is not what was written: its hash does not fit"
-        hint = "`byre log verify` finds the first bad event; nothing was changed"
-        raise LogDamaged(msg, seq=event.seq, hint=hint)
 
 
 def write_events(connection: sqlite3.Connection, events: Iterable[Event]) -> None:
@@ -109,7 +98,7 @@ class Batch:
         """The records as they were before the request that is being placed."""
         self._bases: Bases | None = None
         self._host_version: int | None = None
-        newest = connection.execute(_NEWEST).fetchone()
+        newest = connection.execute(SELECT_NEWEST).fetchone()
         if newest is not None and newest != proven:
             check_hash(Event(*newest))
         if known is not None and (not proven or newest == proven):

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import attrs
 
 from statemachine import payloads, timetravel
-from statemachine.eventlog import EventLog
-from statemachine.projection import Record
+from statemachine.logreader import LogReader
+from statemachine.record import Record
 
 _OF_EVERY_EVENT = frozenset({"seq", "version", "updated_at", "correlation_id"})
 """Fields that move with each event, and say nothing of the disk."""
@@ -37,7 +37,7 @@ class DiskChange:
     fields: tuple[FieldChange, ...]
 
 
-def between(log: EventLog, before: int, after: int) -> Iterator[DiskChange]:
+def between(log: LogReader, before: int, after: int) -> Iterator[DiskChange]:
     """Yield the disks that differ between two events, by name.
 
     Args:

@@ -22,13 +22,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from statemachine import projection
 from statemachine.errors import LogDamaged
-from statemachine.events import GENESIS, canonical_bytes
-from statemachine.head import Noted
+from statemachine.events import canonical_bytes
 from statemachine.names import HOST
-from statemachine.projection import Record
-from statemachine.schema import CHECKPOINT_COLUMNS
+from statemachine.record import Record, from_row
+from statemachine.schema import CHECKPOINT_COLUMNS, has_table
 
 if TYPE_CHECKING:
     import sqlite3
@@ -86,7 +84,7 @@ class Checkpoint:
         self, packed: bytes, is_wanted: Callable[[dict[str, Any]], bool] = lambda _: True
     ) -> Iterator[Record]:
         try:
-            yield from map(projection.from_row, filter(is_wanted, unpack(packed)))
+            yield from map(from_row, filter(is_wanted, unpack(packed)))
         except (ValueError, KeyError, TypeError, zlib.error, RecursionError) as error:
             msg = f"the checkpoint at event {self.seq} cannot be read: {error}"
             raise LogDamaged(msg, hint=WAY_OUT) from error
@@ -97,8 +95,7 @@ WAY_OUT: Final = "the events decide: `byre replay --repair` writes records and c
 
 def exist(connection: sqlite3.Connection) -> bool:
     """Tell whether a log has the table; one of an older schema that is only read has not."""
-    query = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'checkpoints'"
-    return connection.execute(query).fetchone() is not None
+    return has_table(connection, "checkpoints")
 
 
 def newest(connection: sqlite3.Connection, *, up_to: int | None = None) -> Checkpoint | None:
@@ -229,12 +226,3 @@ def _digest(made: Checkpoint) -> str:
 
 def _of_row(row: tuple[Any, ...]) -> Checkpoint:
     return Checkpoint(**dict(zip(CHECKPOINT_COLUMNS, row, strict=True)))
-
-
-def begin(connection: sqlite3.Connection) -> Noted:
-    """Return the event before a log's first one: the last one in an archive; seq 0 if none is."""
-    if not exist(connection):
-        return Noted(0, GENESIS)
-    query = "SELECT last_seq, last_hash FROM archives ORDER BY last_seq DESC LIMIT 1"
-    row = connection.execute(query).fetchone()
-    return Noted(int(row[0]), str(row[1])) if row else Noted(0, GENESIS)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from statemachine.errors import LogDamaged
-from statemachine.eventlog import EventLog
+from statemachine.logreader import LogReader
 from statemachine.schema import PAST_CLOCK_STEPS
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _NOTED_WRONGLY: Final = (
 _WAY_OUT: Final = "the events decide: `byre replay --repair` writes it anew"
 
 
-def check(log: EventLog) -> None:
+def check(log: LogReader) -> None:
     """Check the table against the events; a log of an older schema that is only read has none.
 
     Raises:

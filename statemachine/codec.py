@@ -1,20 +1,47 @@
 """The codec between values and plain data: strict, so that nothing is read as what it is not.
 
 Sizes are numbers, device numbers and paths texts; what is at its default is left out. A value of
-the wrong kind raises ValueError. Pure; may be imported by payloads only.
+the wrong kind raises ValueError. Pure; may be imported by payloads and record.
 """
 
 from __future__ import annotations
 
 import enum
+import functools
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, TypeVar
 
 import cattrs
 
 from statemachine import quickread
 from statemachine.observed import DeviceNumber
 from statemachine.units import Bytes, Sectors
+
+T = TypeVar("T")
+
+
+def to_data(value: object) -> dict[str, Any]:
+    """Return a payload or a record as plain data, leaving out what is at its default."""
+    plain: dict[str, Any] = CONVERTER.unstructure(value)
+    return plain
+
+
+def structure(data: Mapping[str, Any], kind: type[T]) -> T:
+    """Return plain data as an instance of a class; raises ValueError when it does not fit."""
+    try:
+        made: T = _hook(kind)(data, kind)  # type: ignore[arg-type] # mypy: a class can be hashed
+    # cattrs asks for the items of what should be a table, whatever it is.
+    except (
+        AttributeError,
+        cattrs.BaseValidationError,
+        KeyError,
+        TypeError,
+        ValueError,
+    ) as error:
+        msg = f"{kind.__name__}: {error!r}"
+        raise ValueError(msg) from error
+    return made
 
 
 def _converter() -> cattrs.Converter:
@@ -92,3 +119,8 @@ def _table_of_texts(value: object, _: object) -> dict[str, str]:
 
 
 CONVERTER: Final = _converter()
+
+
+@functools.cache
+def _hook(kind: type[Any]) -> Callable[[Mapping[str, Any], type[Any]], Any]:
+    return CONVERTER.get_structure_hook(kind)

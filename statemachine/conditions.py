@@ -9,7 +9,7 @@ import enum
 
 import attrs
 
-from statemachine.projection import Record
+from statemachine.record import Record
 
 
 class ConditionType(enum.StrEnum):

@@ -1,6 +1,6 @@
 """Opening the log's SQLite file, its write lock, and SQLite's errors sorted into ours.
 
-May be imported by eventlog, writer, salvage, backup, putback, proof and history only.
+May be imported by logreader, eventlog, writer, salvage, backup, putback, proof and history only.
 """
 
 from __future__ import annotations

@@ -13,11 +13,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from statemachine.batch import is_intact
 from statemachine.errors import Damage, LogDamaged
-from statemachine.eventlog import EventLog
-from statemachine.events import GENESIS, Event, chain_hash
+from statemachine.events import GENESIS, Event, chain_hash, is_intact
 from statemachine.head import Noted
+from statemachine.logreader import LogReader
 from statemachine.schema import EVENT_COLUMNS
 
 SHIFT_MAX: Final = 1000
@@ -38,7 +37,7 @@ def damage(message: str, *, seq: int, what: Damage, intact: int) -> LogDamaged:
     return LogDamaged(message, seq=seq, what=what, hint=_intact_up_to(intact))
 
 
-def diagnose(log: EventLog, last: Noted, found: Event, heads: Sequence[Noted]) -> LogDamaged:
+def diagnose(log: LogReader, last: Noted, found: Event, heads: Sequence[Noted]) -> LogDamaged:
     """Say what is wrong with the event that follows the last good one.
 
     Args:
@@ -53,7 +52,7 @@ def diagnose(log: EventLog, last: Noted, found: Event, heads: Sequence[Noted]) -
 class _Case:
     """One break of the chain."""
 
-    def __init__(self, log: EventLog, last: Noted, found: Event, heads: Sequence[Noted]) -> None:
+    def __init__(self, log: LogReader, last: Noted, found: Event, heads: Sequence[Noted]) -> None:
         self._log = log
         self._last = last
         self._found = found

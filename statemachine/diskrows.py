@@ -1,7 +1,7 @@
 """The rows of the table `disks`: a record becomes one, and one becomes a record.
 
-Works on a connection; begins and commits nothing. May be imported by batch and what stands above
-it in `statemachine`.
+Works on a connection; begins and commits nothing. May be imported by logreader and what stands
+above it in `statemachine`.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
-from statemachine import projection, recent
+from statemachine import recent
 from statemachine.errors import LogDamaged
-from statemachine.projection import Record
+from statemachine.record import Record, from_row, to_text
 from statemachine.schema import DISK_COLUMNS
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def known_record(text: object) -> Record:
 def read_record(text: object) -> Record:
     """Return a record as the table `disks` has it; raises LogDamaged when it cannot be read."""
     try:
-        return projection.from_row(json.loads(str(text)))
+        return from_row(json.loads(str(text)))
     except (ValueError, RecursionError) as error:
         msg = f"a record of the table `disks` cannot be read: {error}"
         raise LogDamaged(msg, hint="the events decide: `byre replay --repair`") from error
@@ -70,7 +70,7 @@ def _row(record: Record) -> tuple[object, ...]:
 
 
 def _moving(record: Record) -> tuple[object, ...]:
-    failure, text = record.failure, projection.to_text(record)
+    failure, text = record.failure, to_text(record)
     recent.keep(text, record)
     return (
         record.generation,

@@ -21,6 +21,7 @@ from typing import Any, Final
 import attrs
 
 from statemachine import shorthand
+from statemachine.errors import LogDamaged
 
 GENESIS: Final = "0" * 64
 """The `prev_hash` of the first event."""
@@ -186,6 +187,22 @@ def chain_hash(columns: tuple[Any, ...]) -> str:
         f"{_quoted(data)},{_quoted(prev)}]"
     )
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def is_intact(event: Event) -> bool:
+    """Tell whether an event's hash is that of its columns."""
+    try:
+        return chain_hash(event.columns()[:-1]) == event.hash
+    except (TypeError, ValueError):  # a torn page may hold anything in the place of a text
+        return False
+
+
+def check_hash(event: Event) -> None:
+    """Check that an event is what was written; raises LogDamaged with its seq."""
+    if not is_intact(event):
+        msg = f"event {event.seq} is not what was written: its hash does not fit"
+        hint = "`byre log verify` finds the first bad event; nothing was changed"
+        raise LogDamaged(msg, seq=event.seq, hint=hint)
 
 
 def encode(event_type: EventType, data: Data, *, actor: str) -> str:

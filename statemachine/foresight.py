@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from statemachine import projection
 from statemachine.events import Event, NewEvent, encode
-from statemachine.projection import Record
+from statemachine.record import Record
 
 
 def foresee(record: Record, new: NewEvent, *, at: int, boot_id: str) -> Record:

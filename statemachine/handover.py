@@ -15,7 +15,7 @@ from statemachine.machine import State
 
 
 class Linked(Protocol):
-    """What of a record this is about; see `projection.Record`."""
+    """What of a record this is about; see `record.Record`."""
 
     @property
     def spec(self) -> dict[str, str]:

@@ -6,7 +6,7 @@ each commit its last event is noted in `<root>/head`, one line: the seq and the 
 
 It is written after the commit is on disk and never synced itself. So after a power cut it may name
 an older event, which the log has, too; never one that the log has not. It costs no fsync. What
-cannot be read counts as not noted. May be imported by eventlog, writer and history.
+cannot be read counts as not noted. May be imported by logends and what stands above it.
 """
 
 from __future__ import annotations

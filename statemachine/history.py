@@ -11,17 +11,16 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from statemachine import basetable, checkpoints, timetravel
-from statemachine.batch import check_hash
+from statemachine import basetable, checkpoints, logends, timetravel
 from statemachine.checkpoints import Checkpoint
 from statemachine.diskrows import read_record
 from statemachine.errors import LogDamaged
-from statemachine.eventlog import PAGE_EVENTS, EventLog
-from statemachine.events import Event, EventType
+from statemachine.events import Event, EventType, check_hash
 from statemachine.head import Noted
-from statemachine.projection import Record
+from statemachine.logreader import PAGE_EVENTS, LogReader
 from statemachine.proof import Verification, verify
 from statemachine.questions import Question, as_json, iso
+from statemachine.record import Record
 from statemachine.roster import Roster
 from statemachine.schema import IS_RARE
 from statemachine.search import search
@@ -49,7 +48,7 @@ PAGE_MAX: Final = 100_000
 """The most events that `ask` returns."""
 
 
-def ask(log: EventLog, question: Question, *, limit: int = PAGE_MAX) -> list[Event]:
+def ask(log: LogReader, question: Question, *, limit: int = PAGE_MAX) -> list[Event]:
     """Return events that fit a question, in its order.
 
     Args:
@@ -80,7 +79,7 @@ class Difference:
         return f"{where}{self.disk}: {self.field}: {told}"
 
 
-def compare(log: EventLog) -> Iterator[Difference]:
+def compare(log: LogReader) -> Iterator[Difference]:
     """Rebuild all records from the events alone and yield where the projection differs.
 
     Others may append meanwhile: what is compared is the log as it was when this began. The memory
@@ -91,7 +90,7 @@ def compare(log: EventLog) -> Iterator[Difference]:
     """
     with log.frozen() as connection, Roster() as roster:
         timetravel.load(connection, roster, timetravel.first_start(connection), everything=True)
-        roster.replay(timetravel.events_between(connection, checkpoints.begin(connection).seq))
+        roster.replay(timetravel.events_between(connection, logends.begin(connection).seq))
         recorded = connection.execute("SELECT name, record FROM disks ORDER BY name")
         yield from differences(recorded, roster.texts())
         yield from base_differences(connection)
@@ -134,7 +133,7 @@ def fields_that_differ(ours: Record, theirs: Record) -> Iterator[Difference]:
             yield Difference(disk=theirs.name, field=field, recorded=recorded, replayed=replayed)
 
 
-def prove(log: EventLog) -> None:
+def prove(log: LogReader) -> None:
     """Check all that a reconciler relies on: the newest checkpoint, what followed, the records.
 
     What is older is bound to that checkpoint, and `verify` and `compare` read it; a start that did
@@ -154,7 +153,7 @@ def prove(log: EventLog) -> None:
     _insist(_compare_since(log, start))
 
 
-def _stands(log: EventLog, start: Checkpoint) -> Noted:
+def _stands(log: LogReader, start: Checkpoint) -> Noted:
     """Return the event that a checkpoint stands on; what is in an archive cannot be asked for."""
     noted = Noted(start.seq, start.hash)
     if noted == log.begins_after():
@@ -167,7 +166,7 @@ def _stands(log: EventLog, start: Checkpoint) -> Noted:
     return noted
 
 
-def _compare_since(log: EventLog, start: Checkpoint) -> Iterator[Difference]:
+def _compare_since(log: LogReader, start: Checkpoint) -> Iterator[Difference]:
     """Compare the records of the living, and of those that were removed since a checkpoint."""
     with log.frozen() as connection, Roster(start.records()) as roster:
         roster.replay(timetravel.events_between(connection, start.seq))
@@ -179,7 +178,7 @@ def _compare_since(log: EventLog, start: Checkpoint) -> Iterator[Difference]:
         yield from differences(recorded, roster.texts())
 
 
-def check_records(log: EventLog) -> None:
+def check_records(log: LogReader) -> None:
     """Check that every record is what the events say.
 
     Raises:
@@ -194,7 +193,7 @@ def _insist(found: Iterator[Difference]) -> None:
         raise LogDamaged(msg, hint="the events decide: `byre replay --repair`")
 
 
-def last_boot(log: EventLog) -> str:
+def last_boot(log: LogReader) -> str:
     """Return the boot of the newest `host.booted`, though it be in an archive; "" for none."""
     if known := newest_of(log, EventType.HOST_BOOTED):
         return known.boot_id
@@ -202,7 +201,7 @@ def last_boot(log: EventLog) -> str:
     return str(moved.data.get("booted", "")) if moved else ""
 
 
-def newest_of(log: EventLog, rare: EventType) -> Event | None:
+def newest_of(log: LogReader, rare: EventType) -> Event | None:
     """Return the newest event of a type that is none of the common ones."""
     found = log.select(f"WHERE type = ? AND {IS_RARE} ORDER BY seq DESC LIMIT 1", rare.value)
     return found[0] if found else None

@@ -13,7 +13,7 @@ from statemachine.lineage import Point
 
 
 class Kept(Protocol):
-    """What of a record this is about; see `projection.Record`."""
+    """What of a record this is about; see `record.Record`."""
 
     @property
     def points(self) -> tuple[Point, ...]:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from statemachine import checkpoints, newlog, schema, timetravel
-from statemachine.eventlog import EventLog
+from statemachine import checkpoints, logends, newlog, schema, timetravel
+from statemachine.logreader import LogReader
 from statemachine.schema import ARCHIVE_COLUMNS
 
 if TYPE_CHECKING:
@@ -57,10 +57,10 @@ class LogSize:
         return (self.file_bytes - self.free_bytes) / max(1, self.events)
 
 
-def measure(log: EventLog) -> LogSize:
+def measure(log: LogReader) -> LogSize:
     """Measure an open log."""
     with log.frozen() as connection:
-        begin, last = checkpoints.begin(connection).seq, timetravel.newest_seq(connection)
+        begin, last = logends.begin(connection).seq, timetravel.newest_seq(connection)
         disks, removed = _row(connection, "SELECT count(*), total(state = 'removed') FROM disks")
         made, packed = 0, 0
         rows: list[tuple[object, ...]] = []

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from statemachine import checkpoints, database, repair, schema, timetravel
+from statemachine import checkpoints, database, logends, repair, schema, timetravel
 from statemachine.batch import write_events
 from statemachine.checkpoints import Checkpoint
 from statemachine.errors import RefusedError
@@ -108,4 +108,4 @@ def _fill(
         write_events(connection, page)
     query = "SELECT seq, hash FROM events ORDER BY seq DESC LIMIT 1"
     row = connection.execute(query).fetchone()
-    return Noted(int(row[0]), str(row[1])) if row else checkpoints.begin(connection)
+    return Noted(int(row[0]), str(row[1])) if row else logends.begin(connection)

@@ -14,10 +14,10 @@ from typing import Final, Self
 from statemachine import timetravel
 from statemachine.archive import Archive
 from statemachine.errors import UsageError
-from statemachine.eventlog import EventLog
 from statemachine.events import Event
-from statemachine.projection import Record
+from statemachine.logreader import LogReader
 from statemachine.questions import Question
+from statemachine.record import Record
 from statemachine.search import search
 
 
@@ -33,7 +33,7 @@ class Past:
         LogDamaged: one is not what was written.
     """
 
-    def __init__(self, log: EventLog, archives: Sequence[Path] = ()) -> None:
+    def __init__(self, log: LogReader, archives: Sequence[Path] = ()) -> None:
         self._log = log
         with contextlib.ExitStack() as stack:
             opened = [stack.enter_context(Archive(path)) for path in archives]

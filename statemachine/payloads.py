@@ -1,4 +1,4 @@
-"""What each type of event says: one class a type, and the codec between classes and JSON.
+"""What each type of event says: one class a type, and which class is read for it.
 
 Adding a field with a default needs no new schema version; anything else does, with an upcaster in
 `events.UPCASTERS`. Unknown fields are ignored when read, so that an older program can read what a
@@ -10,14 +10,11 @@ Pure; may be imported by projection, history and everything in `reconciler`.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import Any, Final, TypeVar
-
-import cattrs
+from typing import Any, Final
 
 from statemachine.asker import Requester
 from statemachine.basefacts import BaseAdded, BaseRemoved, BaseVerified
-from statemachine.codec import CONVERTER
+from statemachine.codec import structure, to_data
 from statemachine.diskfacts import (
     ADOPTED,
     EXPIRED,
@@ -43,7 +40,7 @@ from statemachine.diskfacts import (
     TransitionStarted,
     again,
 )
-from statemachine.events import Data, Event, EventType, read_data
+from statemachine.events import Event, EventType, read_data
 from statemachine.hostfacts import (
     HostBooted,
     LogArchived,
@@ -96,8 +93,6 @@ __all__ = [
     "type_of",
 ]
 
-T = TypeVar("T")
-
 PAYLOADS: Final[dict[EventType, type[Any]]] = {
     EventType.DISK_DECLARED: DiskDeclared,
     EventType.TRANSITION_STARTED: TransitionStarted,
@@ -134,12 +129,6 @@ def type_of(payload: object) -> EventType:
     return _TYPES[type(payload)]
 
 
-def to_data(value: object) -> dict[str, Any]:
-    """Return a payload or a record as plain data, leaving out what is at its default."""
-    plain: dict[str, Any] = CONVERTER.unstructure(value)
-    return plain
-
-
 def read(event: Event) -> object:
     """Return the payload of an event.
 
@@ -161,25 +150,3 @@ def read(event: Event) -> object:
 def _intent(text: str) -> object:
     """Read an intent: of all disks most are in the same few words."""
     return structure(read_data(EventType.TRANSITION_STARTED, text, actor=""), TransitionStarted)
-
-
-def structure(data: Data, kind: type[T]) -> T:
-    """Return plain data as an instance of a class; raises ValueError when it does not fit."""
-    try:
-        made: T = _hook(kind)(data, kind)  # type: ignore[arg-type] # mypy: a class can be hashed
-    # cattrs asks for the items of what should be a table, whatever it is.
-    except (
-        AttributeError,
-        cattrs.BaseValidationError,
-        KeyError,
-        TypeError,
-        ValueError,
-    ) as error:
-        msg = f"{kind.__name__}: {error!r}"
-        raise ValueError(msg) from error
-    return made
-
-
-@functools.cache
-def _hook(kind: type[Any]) -> Callable[[Data, type[Any]], Any]:
-    return CONVERTER.get_structure_hook(kind)

@@ -17,11 +17,10 @@ from typing import Final
 import attrs
 
 from statemachine import database, diagnosis
-from statemachine.batch import is_intact
 from statemachine.errors import Damage, LogDamaged, LogUnavailable, UsageError
-from statemachine.eventlog import EventLog
-from statemachine.events import GENESIS, Event, is_known
+from statemachine.events import GENESIS, Event, is_intact, is_known
 from statemachine.head import Noted
+from statemachine.logreader import LogReader
 from statemachine.statement import parse
 
 BEGINNING: Final = Noted(0, GENESIS)
@@ -55,7 +54,7 @@ class Claim:
 
 
 def verify(
-    log: EventLog, *, start: Noted | None = None, claims: Sequence[Claim] = ()
+    log: LogReader, *, start: Noted | None = None, claims: Sequence[Claim] = ()
 ) -> Verification:
     """Check every event against its hash and its predecessor, and the log against noted heads.
 
@@ -85,7 +84,7 @@ def verify(
     return Verification(events=count, seq=seq, hash=last_hash, unknown=unknown)
 
 
-def intact(log: EventLog, *, start: Noted | None = None) -> Iterator[Event]:
+def intact(log: LogReader, *, start: Noted | None = None) -> Iterator[Event]:
     """Yield the events from the first one as long as they are what was written.
 
     The log is read twice: that an event was inserted shows only further on.
@@ -103,7 +102,7 @@ def intact(log: EventLog, *, start: Noted | None = None) -> Iterator[Event]:
     yield from log.events(after=start.seq)
 
 
-def _beginning(log: EventLog) -> Noted:
+def _beginning(log: LogReader) -> Noted:
     """Return the event that the first one follows."""
     try:
         return log.begins_after()
@@ -127,7 +126,7 @@ def followed(events: Iterable[Event], start: Noted) -> Iterator[Event]:
         seq, last_hash = event.seq, event.hash
 
 
-def _up_to(log: EventLog, start: Noted, last: int) -> Iterator[Event]:
+def _up_to(log: LogReader, start: Noted, last: int) -> Iterator[Event]:
     for event in _readable(log, start.seq):
         if event.seq > last:
             return
@@ -136,7 +135,7 @@ def _up_to(log: EventLog, start: Noted, last: int) -> Iterator[Event]:
             return
 
 
-def _own_claims(log: EventLog, start: Noted) -> list[Claim]:
+def _own_claims(log: LogReader, start: Noted) -> list[Claim]:
     """Return the head that a backup carries in itself; it must be there until it is archived."""
     try:
         noted = parse(found, "its own head") if (found := log.backup_head()) else None
@@ -151,7 +150,7 @@ def _noted(claims: Sequence[Claim]) -> list[Noted]:
     return [Noted(claim.seq, claim.hash) for claim in claims if claim.seq is not None]
 
 
-def _followed(log: EventLog, start: Noted, heads: Sequence[Noted]) -> Iterator[Event]:
+def _followed(log: LogReader, start: Noted, heads: Sequence[Noted]) -> Iterator[Event]:
     """Yield the events as long as each follows the one before, and the end is where it was noted.
 
     Raises:
@@ -177,7 +176,7 @@ def _followed(log: EventLog, start: Noted, heads: Sequence[Noted]) -> Iterator[E
     _refuse_strays(log, start)
 
 
-def _newest_record(log: EventLog) -> tuple[str, int] | None:
+def _newest_record(log: LogReader) -> tuple[str, int] | None:
     """Return what the records stand on; None if they cannot be read: the events are the truth."""
     try:
         return log.newest_record()
@@ -185,7 +184,7 @@ def _newest_record(log: EventLog) -> tuple[str, int] | None:
         return None
 
 
-def _refuse_strays(log: EventLog, start: Noted) -> None:
+def _refuse_strays(log: LogReader, start: Noted) -> None:
     """Refuse rows before the first event, which no reader by pages would ever see.
 
     What is in an archive may still be there: it is deleted after the log begins without it.
@@ -201,7 +200,7 @@ def _refuse_strays(log: EventLog, start: Noted) -> None:
         raise diagnosis.damage(msg, seq=seq, what=Damage.INSERTED, intact=start.seq)
 
 
-def _readable(log: EventLog, after: int) -> Iterator[Event]:
+def _readable(log: LogReader, after: int) -> Iterator[Event]:
     """Yield all events; from a page that cannot be read on, one by one up to the first bad one."""
     try:
         for event in log.events(after=after):
@@ -211,7 +210,7 @@ def _readable(log: EventLog, after: int) -> Iterator[Event]:
         yield from _one_by_one(log, after)
 
 
-def _one_by_one(log: EventLog, last: int) -> Iterator[Event]:
+def _one_by_one(log: LogReader, last: int) -> Iterator[Event]:
     while True:
         seq = last + 1
         try:
@@ -229,7 +228,7 @@ def _one_by_one(log: EventLog, last: int) -> Iterator[Event]:
 
 
 def _check_claim(
-    log: EventLog, claim: Claim, places: dict[str, int], *, start: Noted, newest: int
+    log: LogReader, claim: Claim, places: dict[str, int], *, start: Noted, newest: int
 ) -> None:
     """Check that a noted head is there, in the place that was noted."""
     if claim.seq is not None and claim.seq < start.seq:

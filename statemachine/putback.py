@@ -17,8 +17,8 @@ from pathlib import Path
 from statemachine import database
 from statemachine.backup import sync
 from statemachine.errors import LogDamaged, LogUnavailable
-from statemachine.eventlog import EventLog
 from statemachine.head import Head, Noted
+from statemachine.logreader import LogReader
 
 _BESIDE = ("-wal", "-shm", "-journal")
 """What SQLite keeps beside a database, by the ending (sqlite.org/tempfiles.html)."""
@@ -31,7 +31,7 @@ def newest_of(log: Path) -> tuple[Noted | None, str]:
     """
     noted, root_id = Head.of(log).read(), ""
     try:
-        with EventLog(log, read_only=True, lenient=True) as opened:
+        with LogReader(log, lenient=True) as opened:
             root_id = opened.root_id if log.exists() else ""
             for event in opened.select("ORDER BY seq DESC LIMIT 1"):
                 if noted is None or event.seq > noted.seq:

@@ -2,7 +2,7 @@
 
 A disk that is worked on is read at each step, and by each commit: the same text is the same record,
 and is read once, or never where this process wrote it. Safe for several threads.
-May be imported by batch only.
+May be imported by diskrows only.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import threading
 from collections import OrderedDict
 from typing import Final
 
-from statemachine.projection import Record
+from statemachine.record import Record
 
 KEPT: Final = 256
 """For the disks that are worked on at one time, not for all that there are."""

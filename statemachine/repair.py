@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING
 
-from statemachine import basetable, checkpoints, clocksteps, diskrows, schema, timetravel
+from statemachine import basetable, checkpoints, clocksteps, diskrows, logends, schema, timetravel
 from statemachine.eventlog import EventLog
 from statemachine.roster import Roster
 
@@ -35,7 +35,7 @@ def rebuild(log: EventLog) -> int:
 
 
 def _rebuild(connection: sqlite3.Connection) -> int:
-    begin, count = checkpoints.begin(connection), 0
+    begin, count = logends.begin(connection), 0
     with Roster() as roster:
         start = timetravel.first_start(connection)
         timetravel.load(connection, roster, start, everything=True)

@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from statemachine import checkpoints, history, newlog, timetravel
+from statemachine import checkpoints, history, logends, newlog, timetravel
 from statemachine.archive import Archive
 from statemachine.checkpoints import Checkpoint
 from statemachine.errors import UsageError
-from statemachine.eventlog import EventLog
 from statemachine.events import GENESIS, Event, is_known
 from statemachine.head import Noted
 from statemachine.history import Difference
-from statemachine.projection import Record, to_text
+from statemachine.logreader import LogReader
 from statemachine.proof import followed
+from statemachine.record import Record, to_text
 from statemachine.roster import Roster
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Replayed:
 
 
 def replay(
-    log: EventLog,
+    log: LogReader,
     *,
     from_checkpoint: bool = False,
     until: int | None = None,
@@ -136,7 +136,7 @@ def _beginning(
     connection: sqlite3.Connection, archives: Sequence[Archive]
 ) -> tuple[Noted, Sequence[Archive]]:
     """Return the event to begin after, with those archives that lead to the log's beginning."""
-    log_begin = checkpoints.begin(connection)
+    log_begin = logends.begin(connection)
     if not archives:
         return log_begin, ()
     end: tuple[int, str] | None = None
@@ -176,7 +176,7 @@ def _events(
 ) -> Iterator[Event]:
     for each in archives:
         yield from each.events(after=since, until=end)
-    begin = checkpoints.begin(connection).seq
+    begin = logends.begin(connection).seq
     yield from timetravel.events_between(connection, max(since, begin), end)
 
 
@@ -211,7 +211,7 @@ def _differences(each: Checkpoint, roster: Roster) -> Iterator[Difference]:
 
 
 def replay_into(
-    log: EventLog, target: Path, *, until: int | None = None, archives: Sequence[Archive] = ()
+    log: LogReader, target: Path, *, until: int | None = None, archives: Sequence[Archive] = ()
 ) -> Replayed:
     """Replay into a new log: the events as they are up to a moment, and the records made of them.
 

@@ -21,7 +21,16 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from statemachine import archive, basetable, checkpoints, newlog, payloads, schema, timetravel
+from statemachine import (
+    archive,
+    basetable,
+    checkpoints,
+    logends,
+    newlog,
+    payloads,
+    schema,
+    timetravel,
+)
 from statemachine.archive import Span
 from statemachine.batch import Batch, Request
 from statemachine.checkpoints import Checkpoint
@@ -30,8 +39,8 @@ from statemachine.eventlog import EventLog
 from statemachine.events import CORRELATION_BYTES, EventType, NewEvent
 from statemachine.head import Noted
 from statemachine.names import HOST
-from statemachine.projection import to_text
 from statemachine.proof import followed
+from statemachine.record import to_text
 from statemachine.schema import ARCHIVE_COLUMNS, IS_RARE
 
 if TYPE_CHECKING:
@@ -77,7 +86,7 @@ def archive_before(
     delete_archived(log)
     until = timetravel.seq_at(log, before - 1)
     with log.frozen() as connection:
-        begin = checkpoints.begin(connection)
+        begin = logends.begin(connection)
         if until <= begin.seq:
             return None
         span = _span(connection, begin, until)
@@ -113,7 +122,7 @@ def vacuum(log: EventLog) -> None:
 
 
 def _delete_some(connection: sqlite3.Connection) -> int:
-    begin = checkpoints.begin(connection).seq
+    begin = logends.begin(connection).seq
     oldest = connection.execute("SELECT min(seq) FROM events").fetchone()[0]
     if oldest is None or oldest > begin:
         return 0
@@ -185,7 +194,7 @@ def _begin_after(
     now_ns = log.now_ns()
 
     def write(connection: sqlite3.Connection) -> Noted:
-        if checkpoints.begin(connection) != begin:
+        if logends.begin(connection) != begin:
             msg = f"another process has archived meanwhile; {done.file} holds what the log has not"
             raise RefusedError(msg, hint="keep one of the two files that `byre log info` names")
         with schema.upkeep(connection):

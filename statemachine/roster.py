@@ -20,7 +20,7 @@ from statemachine.errors import LogDamaged
 from statemachine.events import Event
 from statemachine.machine import Desired, State
 from statemachine.names import HOST
-from statemachine.projection import Record
+from statemachine.record import Record, from_row, to_text
 
 
 class Roster:
@@ -71,7 +71,7 @@ class Roster:
             return record
         query = "SELECT record FROM removed WHERE name = ?"
         row = self._removed.execute(query, (name,)).fetchone()
-        return projection.from_row(json.loads(row[0])) if row else self._look_up(name)
+        return from_row(json.loads(row[0])) if row else self._look_up(name)
 
     def put(self, record: Record) -> None:
         """Take a record in, over the one of the same name."""
@@ -80,7 +80,7 @@ class Roster:
             self.living.pop(record.name, None)
             if record.desired is not Desired.REMOVED:
                 self._again[record.name] = record
-            row = (record.name, projection.to_text(record))
+            row = (record.name, to_text(record))
             self._removed.execute("INSERT OR REPLACE INTO removed VALUES (?, ?)", row)
         else:
             if record.name not in self.living:
@@ -125,7 +125,7 @@ class Roster:
             while waiting is not None and waiting[0] < name:
                 yield waiting
                 waiting = next(removed, None)
-            yield name, projection.to_text(self.living[name])
+            yield name, to_text(self.living[name])
         while waiting is not None:
             yield waiting
             waiting = next(removed, None)
@@ -144,7 +144,7 @@ class Roster:
         """Yield all records, by name."""
         for name, text in self.texts():
             living = self.living.get(name)
-            yield living or projection.from_row(json.loads(text))
+            yield living or from_row(json.loads(text))
 
 
 def replay(events: Iterable[Event]) -> dict[str, Record]:

@@ -16,9 +16,9 @@ import attrs
 
 from statemachine import newlog, proof
 from statemachine.errors import LogDamaged
-from statemachine.eventlog import EventLog
 from statemachine.events import GENESIS, Event
 from statemachine.head import Noted
+from statemachine.logreader import LogReader
 
 _EVENTS_AT_ONCE: Final = 1000
 
@@ -37,7 +37,7 @@ class Salvaged:
     loop devices of bases that are in use are not its own."""
 
 
-def salvage(log: EventLog, target: Path) -> Salvaged:
+def salvage(log: LogReader, target: Path) -> Salvaged:
     """Write the intact events of a log into a new one.
 
     Args:
@@ -64,7 +64,7 @@ def salvage(log: EventLog, target: Path) -> Salvaged:
 class _Intact(Iterator[Event]):
     """The intact events; how they end is told instead of raised."""
 
-    def __init__(self, log: EventLog) -> None:
+    def __init__(self, log: LogReader) -> None:
         self._events = proof.intact(log)
         self.lost = ""
         self.last = Noted(0, GENESIS)

@@ -4,7 +4,7 @@
 projection. The views are for people with `sqlite3`, `sqlite-utils` or Datasette and no byre.
 
 Each migration is one step from a schema version to the next, inside one transaction; the version
-is `PRAGMA user_version`. May be imported by `eventlog` only.
+is `PRAGMA user_version`. May be imported by what reads or writes the file.
 """
 
 from __future__ import annotations
@@ -38,6 +38,9 @@ EVENT_COLUMNS: Final[dict[str, type]] = {
     "prev_hash": str,
     "hash": str,
 }
+SELECT_EVENTS: Final = f"SELECT {', '.join(EVENT_COLUMNS)} FROM events"  # noqa: S608 - constants
+SELECT_NEWEST: Final = f"{SELECT_EVENTS} ORDER BY seq DESC LIMIT 1"
+
 DISK_COLUMNS: Final[dict[str, type]] = {
     "name": str,
     "id": str,
@@ -295,6 +298,12 @@ SCHEMA_VERSION: Final = len(MIGRATIONS)
 def version_of(connection: sqlite3.Connection) -> int:
     """Return the schema version of a file; 0 for a new one."""
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def has_table(connection: sqlite3.Connection, name: str) -> bool:
+    """Tell whether a log has a table; one of an older schema that is only read may not have it."""
+    query = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
+    return connection.execute(query, (name,)).fetchone() is not None
 
 
 def migrate(connection: sqlite3.Connection) -> None:

@@ -24,9 +24,8 @@ from typing import Final, Protocol
 
 import attrs
 
-from statemachine.batch import SELECT_EVENTS
-from statemachine.eventlog import PAGE_EVENTS, EventLog
 from statemachine.events import Event, EventType
+from statemachine.logreader import PAGE_EVENTS, LogReader
 from statemachine.questions import (
     OUTCOMES,
     Question,
@@ -35,7 +34,7 @@ from statemachine.questions import (
     in_data,
     wanted_uid,
 )
-from statemachine.schema import COMMON_TYPES, CORRELATION_CHARS, IS_RARE, MAY_BEGIN
+from statemachine.schema import COMMON_TYPES, CORRELATION_CHARS, IS_RARE, MAY_BEGIN, SELECT_EVENTS
 from statemachine.seqtimes import Between, seq_range
 
 STRETCH_EVENTS: Final = 100_000
@@ -60,7 +59,7 @@ class Archived(Protocol):
 
 
 def search(
-    log: EventLog,
+    log: LogReader,
     question: Question,
     *,
     archives: Iterable[Archived] = (),
@@ -91,7 +90,7 @@ def _of_archive(archive: Archived, question: Question) -> Iterator[Event]:
     return (event for event in found if fits(question, event))
 
 
-def _search_live(log: EventLog, question: Question, page: int) -> Iterator[Event]:
+def _search_live(log: LogReader, question: Question, page: int) -> Iterator[Event]:
     low, high = seq_range(log, since=question.since, until=question.until)
     low = max(low, question.after + 1)
     high = high if question.before is None else min(high, question.before - 1)
@@ -119,7 +118,7 @@ def _search_live(log: EventLog, question: Question, page: int) -> Iterator[Event
 class _Looking:
     """One search of the live log: what all ways of it need."""
 
-    log: EventLog
+    log: LogReader
     question: Question
     between: Between
     types: tuple[str, ...] | None
@@ -197,7 +196,7 @@ def _by_types(looking: _Looking, types: tuple[str, ...]) -> Iterator[Event]:
             low = found[-1].seq + 1
 
 
-def _types(log: EventLog) -> Iterator[str]:
+def _types(log: LogReader) -> Iterator[str]:
     """Yield the types that the log has, those of a newer version too, by jumps in the index.
 
     The common ones are no part of the index, and it is not looked whether there is one of each.
@@ -242,7 +241,7 @@ def _by_story(looking: _Looking, correlation: str) -> Iterator[Event]:
         yield from looking.log.select(where, *some, *rest.values)
 
 
-def _story(log: EventLog, correlation: str) -> set[int]:
+def _story(log: LogReader, correlation: str) -> set[int]:
     """Return the seqs of all events whose correlation id begins so."""
     beginning = f"substr(correlation_id, 1, {CORRELATION_CHARS}) = ? AND {MAY_BEGIN}"
     columns = "seq, disk, generation, version, correlation_id"
@@ -255,7 +254,7 @@ def _story(log: EventLog, correlation: str) -> set[int]:
 
 
 def _story_of_disk(
-    log: EventLog, correlation: str, disk: str, place: tuple[int, int]
+    log: LogReader, correlation: str, disk: str, place: tuple[int, int]
 ) -> Iterator[int]:
     """Yield the seqs of a story from its first event on a disk.
 

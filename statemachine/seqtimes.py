@@ -11,13 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from statemachine.eventlog import EventLog
+from statemachine.logreader import LogReader
 
 Between = tuple[int, int]
 """The first seq and the last one, both taken in; none when the first is the larger one."""
 
 
-def seq_range(log: EventLog, *, since: int | None, until: int | None) -> Between:
+def seq_range(log: LogReader, *, since: int | None, until: int | None) -> Between:
     """Return the smallest range that has every event of a time; others may be in it, too.
 
     Args:
@@ -44,7 +44,7 @@ def seq_range(log: EventLog, *, since: int | None, until: int | None) -> Between
     return (min(lows), max(highs)) if lows else (last + 1, last)
 
 
-def _stretches(log: EventLog, first: int, last: int) -> Iterator[Between]:
+def _stretches(log: LogReader, first: int, last: int) -> Iterator[Between]:
     """Yield the parts of the log in which the clock was not set back."""
     begin = first
     for (step,) in log.rows("SELECT seq FROM clock_steps WHERE seq > ? ORDER BY seq", first):
@@ -56,7 +56,7 @@ def _stretches(log: EventLog, first: int, last: int) -> Iterator[Between]:
         yield begin, last
 
 
-def _is_from(log: EventLog, moment: int) -> Callable[[int], bool]:
+def _is_from(log: LogReader, moment: int) -> Callable[[int], bool]:
     def is_from(seq: int) -> bool:
         """Tell whether the event in a place, or the next one that is left, is of that time on."""
         rows = log.rows("SELECT at FROM events WHERE seq >= ? ORDER BY seq LIMIT 1", seq)

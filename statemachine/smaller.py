@@ -17,7 +17,7 @@ from statemachine.spec import DriverChoice
 
 
 class Stored(Protocol):
-    """What of a record this is about; see `projection.Record`."""
+    """What of a record this is about; see `record.Record`."""
 
     @property
     def spec(self) -> dict[str, str]:

@@ -14,9 +14,9 @@ from typing import Final
 import attrs
 
 from statemachine.diskrows import known_record
-from statemachine.eventlog import EventLog
 from statemachine.events import EventType
-from statemachine.projection import Record
+from statemachine.logreader import LogReader
+from statemachine.record import Record
 
 _OF_NAMES: Final = """
 SELECT disks.name, disks.seq, events.type, disks.record
@@ -55,12 +55,12 @@ class Standing:
         return known_record(self.text)
 
 
-def of(log: EventLog, names: Sequence[str]) -> list[Standing]:
+def of(log: LogReader, names: Sequence[str]) -> list[Standing]:
     """Return where some disks stand, all at one moment; one that was never declared is left out."""
     return _standings(log.rows(_OF_NAMES, json.dumps(names)))
 
 
-def since(log: EventLog, seq: int) -> list[Standing]:
+def since(log: LogReader, seq: int) -> list[Standing]:
     """Return where the disks stand that have events after one of the log, others left out."""
     return _standings(log.rows(_SINCE, seq))
 

@@ -17,7 +17,7 @@ from statemachine.eventlog import EventLog
 from statemachine.events import NewEvent
 from statemachine.head import Noted
 from statemachine.machine import State
-from statemachine.projection import Record
+from statemachine.record import Record
 
 if TYPE_CHECKING:
     import sqlite3

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Final, Self
 
 import attrs
 
-from statemachine import checkpoints
-from statemachine.batch import SELECT_EVENTS
+from statemachine import checkpoints, logends
 from statemachine.checkpoints import Checkpoint
 from statemachine.errors import LogDamaged, UsageError
-from statemachine.eventlog import PAGE_EVENTS, EventLog
 from statemachine.events import Event
-from statemachine.projection import Record
+from statemachine.logreader import PAGE_EVENTS, LogReader
+from statemachine.record import Record
 from statemachine.roster import Roster
+from statemachine.schema import SELECT_EVENTS
 
 if TYPE_CHECKING:
     import sqlite3
@@ -38,13 +38,13 @@ class Moment:
 
     @classmethod
     def of(cls, seq: int, roster: Roster, *, everything: bool) -> Self:
-        """Return what a roster has, with or without what `EventLog.in_use` leaves out."""
+        """Return what a roster has, with or without what `LogReader.in_use` leaves out."""
         if everything:
             return cls(seq=seq, records=list(roster.records()))
         return cls(seq=seq, records=roster.in_use())
 
 
-def seq_at(log: EventLog, at: int) -> int:
+def seq_at(log: LogReader, at: int) -> int:
     """Return the seq of the last event that was recorded at a time or earlier.
 
     Args:
@@ -59,7 +59,7 @@ def seq_at(log: EventLog, at: int) -> int:
 
 def _seq_at(connection: sqlite3.Connection, at: int) -> int:
     """Look from the end, checkpoint by checkpoint: each tells the earliest time of its events."""
-    begin = checkpoints.begin(connection).seq
+    begin = logends.begin(connection).seq
     until = connection.execute("SELECT max(seq) FROM events").fetchone()[0] or begin
     has = checkpoints.exist(connection)
     newest = connection.execute("SELECT max(seq) FROM checkpoints").fetchone()[0] if has else None
@@ -82,7 +82,7 @@ def _seq_at(connection: sqlite3.Connection, at: int) -> int:
         since = max(before.fetchone()[0] or 0, begin)
 
 
-def moment(log: EventLog, seq: int, *, everything: bool = False) -> Moment:
+def moment(log: LogReader, seq: int, *, everything: bool = False) -> Moment:
     """Return the disks as they were after an event.
 
     Args:
@@ -98,7 +98,7 @@ def moment(log: EventLog, seq: int, *, everything: bool = False) -> Moment:
         return Moment.of(seq, roster, everything=everything)
 
 
-def disk_at(log: EventLog, name: str, seq: int) -> Record | None:
+def disk_at(log: LogReader, name: str, seq: int) -> Record | None:
     """Return what one disk was after an event, removed or not; None if it was not known.
 
     Raises:
@@ -122,7 +122,7 @@ def _removed_before(connection: sqlite3.Connection, name: str, since: int) -> Re
     query = "SELECT max(seq) FROM events WHERE disk = ? AND seq <= ? AND generation > 0"
     last = connection.execute(query, (name, since)).fetchone()[0]
     # With no event left its record is in the checkpoint that the log begins with.
-    where = last if last is not None else checkpoints.begin(connection).seq
+    where = last if last is not None else logends.begin(connection).seq
     if not where:
         return None
     found = checkpoints.first_after(connection, after=where - 1)
@@ -199,13 +199,13 @@ def first_start(connection: sqlite3.Connection) -> Checkpoint | None:
     Raises:
         LogDamaged: it is missing, or not what was written.
     """
-    return _checked_start(connection, checkpoints.begin(connection).seq)
+    return _checked_start(connection, logends.begin(connection).seq)
 
 
 def newest_seq(connection: sqlite3.Connection) -> int:
     """Return the seq of the newest event, in an archive if need be; 0 if there is none."""
     newest = connection.execute("SELECT max(seq) FROM events").fetchone()[0]
-    return int(newest or checkpoints.begin(connection).seq)
+    return int(newest or logends.begin(connection).seq)
 
 
 def events_between(
@@ -220,7 +220,7 @@ def events_between(
 
 def _checked_start(connection: sqlite3.Connection, seq: int) -> Checkpoint | None:
     """Return the checkpoint that leads to an event, checked; None to begin with nothing."""
-    begin = checkpoints.begin(connection).seq
+    begin = logends.begin(connection).seq
     newest = newest_seq(connection)
     if not begin <= seq <= newest:
         where = f"the log has events {begin + 1} to {newest}" if newest else "the log is empty"

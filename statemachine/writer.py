@@ -17,21 +17,18 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from statemachine import checkpoints, database
-from statemachine.batch import SELECT_EVENTS, check_hash
+from statemachine import database
 from statemachine.errors import LogDamaged, LogUnavailable
-from statemachine.events import Event
-from statemachine.head import Head, Noted
+from statemachine.head import Head
+from statemachine.logends import check_end
 from statemachine.reserve import RESERVE_NAME, Reserve
 
 if TYPE_CHECKING:
     import sqlite3
 
 T = TypeVar("T")
-
-_NEWEST: Final = f"{SELECT_EVENTS} ORDER BY seq DESC LIMIT 1"
 
 
 class Writer:
@@ -117,7 +114,7 @@ class Writer:
             hint = "end every byre of this root, put the right files back, and start again"
             raise LogDamaged(msg, hint=hint)
         if self._connection is None:
-            noted = head_of(self._path).read()
+            noted = Head.of(self._path).read()
             connection = database.open_log(self._path, read_only=False)
             try:
                 check_end(connection, self._path, noted)
@@ -126,33 +123,3 @@ class Writer:
                 raise
             self._connection = connection
         return self._connection
-
-
-def head_of(path: Path) -> Head:
-    """Return where the newest event of a log is noted."""
-    return Head.of(path)
-
-
-def check_end(connection: sqlite3.Connection, path: Path, noted: Noted | None) -> None:
-    """Check that the newest event is what was written, and that no acknowledged one is gone.
-
-    Args:
-        connection: to the log.
-        path: the log's file.
-        noted: what the head said before the log was opened: others append meanwhile.
-
-    Raises:
-        LogDamaged: with the seq of the first bad or missing event.
-    """
-    row = connection.execute(_NEWEST).fetchone()
-    newest = 0
-    if row is not None:
-        check_hash(Event(*row))
-        newest = int(row[0])
-    if noted is not None:
-        one = "SELECT hash FROM events WHERE seq = ?"
-        begin = checkpoints.begin(connection)
-        if noted.seq <= begin.seq:
-            return  # it is in an archive by now
-        found = connection.execute(one, (noted.seq,)).fetchone()
-        head_of(path).check(noted, newest=newest, found=found[0] if found else "")

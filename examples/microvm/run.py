@@ -26,7 +26,7 @@ from reconciler import Byre
 from reconciler.config import Settings
 from statemachine.events import EventType
 from statemachine.machine import Desired, Trigger
-from statemachine.projection import Record
+from statemachine.record import Record
 
 PROGRAMS = ("qemu-system-x86_64", "mke2fs", "e2fsck", "debugfs", "byre")
 PREFIX = "byre-example-vm-"

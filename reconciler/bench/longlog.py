@@ -23,10 +23,11 @@ from reconciler.bench.yard import Yard
 from statemachine import archive, checkpoints, history, logsize, newlog, timetravel
 from statemachine.archive import Span
 from statemachine.eventlog import EventLog
+from statemachine.logreader import LogReader
 from statemachine.names import LOG_NAME
 from statemachine.newlog import Beginning
-from statemachine.projection import to_text
 from statemachine.proof import BEGINNING, followed
+from statemachine.record import to_text
 from statemachine.roster import Roster
 
 DISKS: Final = 1_000
@@ -53,7 +54,7 @@ def measure(yard: Yard, plan: Plan) -> Mapping[str, Measured]:
     plan.tell("memory")
     memory = more_mb(other.parent, yard.folder / "peak")
     plan.tell("questions")
-    with EventLog(long, read_only=True) as log:
+    with LogReader(long) as log:
         short = _shortened(log, yard.folder / "short" / LOG_NAME)
         asked = _questions(log, long)
         started = _started({"start": long, "start, short log": short})
@@ -90,7 +91,7 @@ def _made(folder: Path, events: int) -> Path:
     return path
 
 
-def _shortened(log: EventLog, path: Path) -> Path:
+def _shortened(log: LogReader, path: Path) -> Path:
     """Make a log of the same disks that has a thousand events, as if the others were archived."""
     with log.frozen() as connection:
         last = timetravel.newest_seq(connection)
@@ -112,7 +113,7 @@ def _shortened(log: EventLog, path: Path) -> Path:
     return path
 
 
-def _questions(log: EventLog, path: Path) -> dict[str, list[float]]:
+def _questions(log: LogReader, path: Path) -> dict[str, list[float]]:
     """Ask what people ask, at random places of the log."""
     dice = random.Random(_SEED)  # noqa: S311 - places to look at
     newest = log.last_seq()
@@ -140,7 +141,7 @@ def _all(connection: sqlite3.Connection, query: str, value: str) -> list[object]
     return connection.execute(query, (value,)).fetchall()
 
 
-def _moment(log: EventLog, at: int) -> object:
+def _moment(log: LogReader, at: int) -> object:
     return timetravel.moment(log, timetravel.seq_at(log, at))
 
 
@@ -163,7 +164,7 @@ def _start(path: Path) -> None:
         log.in_use()
 
 
-def _rates(log: EventLog, path: Path, events: int) -> dict[str, float]:
+def _rates(log: LogReader, path: Path, events: int) -> dict[str, float]:
     """Return events a second of CPU time: bare rows, a replay, and one that checks the chain.
 
     Each is the work of one thread on a file that was read before. The best of three of each counts.
@@ -186,13 +187,13 @@ def _drain(rows: Iterator[object]) -> None:
         pass
 
 
-def _replay(log: EventLog, events: int, *, is_checked: bool) -> None:
+def _replay(log: LogReader, events: int, *, is_checked: bool) -> None:
     with log.frozen() as connection, Roster() as roster:
         found = timetravel.events_between(connection, 0, events)
         roster.replay(followed(found, BEGINNING) if is_checked else found)
 
 
-def _archive_bytes(log: EventLog, path: Path, events: int) -> float:
+def _archive_bytes(log: LogReader, path: Path, events: int) -> float:
     """Return what an event takes in an archive."""
     first, last = log.select("WHERE seq = 1")[0], log.select("WHERE seq = ?", events)[0]
     span = Span(

@@ -14,7 +14,7 @@ from reconciler.chaos.world import LINKS, PREFIX, World
 from statemachine.machine import LIVE, State
 from statemachine.names import UUID_PREFIX, DmUuid, base_marker, cow_marker
 from statemachine.observed import LinkKind
-from statemachine.projection import Record
+from statemachine.record import Record
 from statemachine.spec import DriverChoice
 
 HOLDS_BASE = LIVE | {State.ATTACHED}

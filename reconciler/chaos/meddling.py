@@ -17,7 +17,7 @@ from reconciler.chaos.world import BASES, LINKS, ROOT, World
 from statemachine.machine import LIVE, State
 from statemachine.names import UUID_PREFIX, DmUuid
 from statemachine.observed import LinkKind
-from statemachine.projection import Record
+from statemachine.record import Record
 
 FOREIGN: Final = Path("/srv/foreign")
 MAPPER: Final = Path("/dev/mapper")

@@ -15,7 +15,7 @@ import attrs
 
 from statemachine.machine import Desired
 from statemachine.names import DmUuid
-from statemachine.projection import Record
+from statemachine.record import Record
 
 BROKEN_KINDS: Final = frozenset(
     {"cow-missing", "cow-invalid", "cow-foreign", "snapshot-invalid", "snapshot-overflow"}

@@ -20,7 +20,7 @@ from reconciler.chaos.wishes import Act
 from reconciler.chaos.world import World
 from reconciler.specs import Sourced
 from statemachine.machine import Desired, Trigger
-from statemachine.projection import Record
+from statemachine.record import Record
 
 DISKS: Final = 4
 DISKS_MAX: Final = 64

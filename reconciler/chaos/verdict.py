@@ -18,7 +18,7 @@ from statemachine.errors import ByreError
 from statemachine.events import EventType
 from statemachine.machine import LIVE, State, Trigger, path
 from statemachine.names import UUID_PREFIX
-from statemachine.projection import Record
+from statemachine.record import Record
 
 _OUTCOMES = (EventType.TRANSITION_COMPLETED, EventType.TRANSITION_FAILED)
 

@@ -17,7 +17,7 @@ from statemachine.errors import ByreError
 from statemachine.machine import LIVE, Desired, Trigger
 from statemachine.names import cow_marker, disk_name
 from statemachine.observed import Holder
-from statemachine.projection import Record
+from statemachine.record import Record
 from statemachine.spec import DiskSpec, DriverChoice, OnBusy
 from statemachine.units import CHUNK_BYTES, Bytes
 

@@ -23,7 +23,7 @@ from reconciler.workers import AFTER_ERROR_S
 from statemachine.errors import ByreError, LogDamaged
 from statemachine.names import LOG_NAME
 from statemachine.payloads import Requester
-from statemachine.projection import Record
+from statemachine.record import Record
 from statemachine.units import Bytes
 
 ROOT: Final = Path("/var/lib/byre")

@@ -21,7 +21,7 @@ import attrs
 from reconciler.config import DEVICE_PREFIX, Root
 from reconciler.kernel.probe import dm_targets, reflink_refusal
 from statemachine.observed import Loop
-from statemachine.projection import Record
+from statemachine.record import Record
 
 
 class Level(enum.StrEnum):

@@ -16,9 +16,9 @@ from typing import Final
 import attrs
 
 from reconciler.checkup.finding import Finding, Level, Patient, exists, read
-from statemachine.batch import check_hash
 from statemachine.errors import ByreError, LogDamaged
-from statemachine.eventlog import EventLog
+from statemachine.events import check_hash
+from statemachine.logreader import LogReader
 
 ROOM_BYTES_MIN: Final = 1 << 30
 ROOM_SHARE_MIN: Final = 0.05
@@ -102,7 +102,7 @@ def log(patient: Patient) -> Finding:
     if not exists(path):
         return Finding(check="log", level=Level.OK, found=f"{path} will be made on first use")
     try:
-        with EventLog(path, read_only=True) as opened:
+        with LogReader(path) as opened:
             events = opened.select(f"ORDER BY seq DESC LIMIT {TAIL_EVENTS}")
         for newer, older in itertools.pairwise(events):
             check_hash(older)

@@ -16,9 +16,9 @@ from reconciler.cli.app import Context
 from reconciler.clock import SystemClock
 from statemachine import clocksteps, proof, signing
 from statemachine.errors import ByreError, IdentityMismatch, LogDamaged, RefusedError, UsageError
-from statemachine.eventlog import EventLog
 from statemachine.events import GENESIS
 from statemachine.history import iso
+from statemachine.logreader import LogReader
 from statemachine.statement import Statement, parse
 
 HEAD_BYTES_MAX: Final = 65_536
@@ -88,7 +88,7 @@ def verify_command(
         noted = [_read_head(head) for head in heads]
         for each in noted if public_key is not None else ():
             signing.check(each.statement, public_key or Path(), each.source)
-        with EventLog(file or ctx.root.log, read_only=True, lenient=True) as log:
+        with LogReader(file or ctx.root.log, lenient=True) as log:
             _refuse_other_root(log, noted)
             chain = proof.verify(log, claims=[each.claim() for each in noted])
             clocksteps.check(log)
@@ -156,7 +156,7 @@ def _read_head(given: str) -> _Noted:
     return _Noted(source=source, statement=parse(text, f"--head {given:.80}"))
 
 
-def _refuse_other_root(log: EventLog, noted: Sequence[_Noted]) -> None:
+def _refuse_other_root(log: LogReader, noted: Sequence[_Noted]) -> None:
     for each in noted:
         theirs = each.statement.root_id
         if theirs and log.root_id and theirs != log.root_id:
@@ -190,7 +190,7 @@ def head_command(
     ctx: Context, *, key: Path | None, out: Path | None, file: Path | None, output: str
 ) -> None:
     """Give the newest event's seq and hash, to note elsewhere: it seals all before it."""
-    with EventLog(file or ctx.root.log, read_only=True) as log:
+    with LogReader(file or ctx.root.log) as log:
         if key is not None:
             proof.verify(log)
         statement = _head_of(log)
@@ -208,7 +208,7 @@ def head_command(
         say.line(statement.line())
 
 
-def _head_of(log: EventLog) -> Statement:
+def _head_of(log: LogReader) -> Statement:
     newest = log.select("ORDER BY seq DESC LIMIT 1")
     if not newest:
         return Statement(seq=0, hash=GENESIS, root_id=log.root_id)

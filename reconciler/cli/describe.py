@@ -9,8 +9,8 @@ from typing import Any
 from statemachine.conditions import conditions
 from statemachine.errors import ByreError
 from statemachine.lineage import Point
-from statemachine.projection import Record
 from statemachine.questions import iso
+from statemachine.record import Record
 from statemachine.spec import DiskSpec
 from statemachine.units import Bytes
 

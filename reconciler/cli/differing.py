@@ -11,7 +11,7 @@ from reconciler.api import Byre
 from reconciler.cli import options, say
 from reconciler.cli.app import Context
 from statemachine import changes, timetravel
-from statemachine.eventlog import EventLog
+from statemachine.logreader import LogReader
 
 
 @click.command(
@@ -49,7 +49,7 @@ def diff_log_command(ctx: Context, *, before: str, after: str, output: str) -> N
         say.person(f"no disk differs between event {seqs[0]} and event {seqs[1]}")
 
 
-def _seq(log: EventLog, text: str) -> int:
+def _seq(log: LogReader, text: str) -> int:
     if text == "now":
         return log.last_seq()
     if text.isdecimal():

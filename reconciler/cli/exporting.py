@@ -17,8 +17,8 @@ from reconciler.cli.printing import printer
 from reconciler.export import cloudevents, otlp
 from reconciler.export.spans import Span, Spans
 from statemachine.errors import NoSuchDisk, UsageError
-from statemachine.eventlog import EventLog
 from statemachine.events import Event
+from statemachine.logreader import LogReader
 from statemachine.names import HOST
 from statemachine.past import Past
 from statemachine.questions import Question
@@ -74,7 +74,7 @@ def export_command(
     """
     if otlp_endpoint is not None and not otlp_endpoint.startswith(("http://", "https://")):
         raise UsageError(f"--otlp-endpoint {otlp_endpoint!r}: allowed is an http or https URL")
-    with EventLog(ctx.root.log, read_only=True) as log, Past(log, archives) as past:
+    with LogReader(ctx.root.log) as log, Past(log, archives) as past:
         if name is not None and name != HOST and log.record(name) is None:
             raise NoSuchDisk(name)
         events = past.search(attrs.evolve(question, disk=name))

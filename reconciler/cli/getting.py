@@ -14,8 +14,8 @@ from reconciler.cli.app import Context
 from reconciler.clock import SystemClock
 from reconciler.limits import Limits
 from statemachine.errors import NoSuchDisk, UsageError
-from statemachine.eventlog import EventLog
-from statemachine.projection import Record
+from statemachine.logreader import LogReader
+from statemachine.record import Record
 
 
 @click.command(
@@ -48,7 +48,7 @@ def get_command(
     """
     if watch and (at is not None or at_seq is not None):
         raise click.UsageError("--watch shows the present; it does not go with --at or --at-seq")
-    with EventLog(ctx.root.log, read_only=True) as log:
+    with LogReader(ctx.root.log) as log:
         if watch:
             for records in _changes(log, names, everything=everything):
                 _show(records, "jsonl" if output == "json" else output)
@@ -59,7 +59,7 @@ def get_command(
             _show(_earlier(log, names, at, at_seq, archives, everything=everything), output)
 
 
-def _sum_up(ctx: Context, log: EventLog) -> None:
+def _sum_up(ctx: Context, log: LogReader) -> None:
     """Say how much of the root's limits is used, where it has any."""
     with contextlib.suppress(UsageError):  # the disks can be shown whatever the settings are
         limits = ctx.settings.limits
@@ -70,7 +70,7 @@ def _sum_up(ctx: Context, log: EventLog) -> None:
             say.person(f"limits: {allowance.summary(limits, used)}")
 
 
-def _now(log: EventLog, names: Sequence[str], *, everything: bool) -> list[Record]:
+def _now(log: LogReader, names: Sequence[str], *, everything: bool) -> list[Record]:
     if names:
         return [_known(log.record(name), name) for name in names]
     return log.records() if everything else log.in_use()
@@ -83,7 +83,7 @@ def _known(record: Record | None, name: str) -> Record:
 
 
 def _earlier(
-    log: EventLog,
+    log: LogReader,
     names: Sequence[str],
     at: int | None,
     at_seq: int | None,
@@ -104,7 +104,7 @@ def _earlier(
         return past.moment(seq, everything=everything)
 
 
-def _changes(log: EventLog, names: Sequence[str], *, everything: bool) -> Iterator[list[Record]]:
+def _changes(log: LogReader, names: Sequence[str], *, everything: bool) -> Iterator[list[Record]]:
     """Yield the selected records now and after each change of the log, for ever."""
     from reconciler.watch.follow import LogFollower, changes  # noqa: PLC0415 - only with --watch
 

@@ -13,7 +13,7 @@ from reconciler.cli.suspending import when_live_option
 from reconciler.clock import SystemClock
 from reconciler.source import WhenLive
 from statemachine.errors import NoSuchDisk
-from statemachine.eventlog import EventLog
+from statemachine.logreader import LogReader
 from statemachine.units import Bytes
 
 
@@ -91,7 +91,7 @@ def checkpoint_command(
 @click.pass_obj
 def points_command(ctx: Context, *, name: str, output: str) -> None:
     """List the points that are kept of a disk, the oldest first."""
-    with EventLog(ctx.root.log, read_only=True) as log:
+    with LogReader(ctx.root.log) as log:
         record = log.record(name)
     if record is None:
         raise NoSuchDisk(name)

@@ -221,12 +221,12 @@ def names(*, required: bool) -> Callable[[F], F]:
 def complete_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """Return the disks of the root whose names begin so; nothing when the log cannot be read."""
     del param
-    from statemachine.eventlog import EventLog  # noqa: PLC0415 - only while completing
+    from statemachine.logreader import LogReader  # noqa: PLC0415 - only while completing
 
     given = ctx.find_root().params.get("root")
     root = Root(Path(given)) if given else Root.from_environment(os.environ, uid=os.getuid())
     try:
-        with EventLog(root.log, read_only=True) as log:
+        with LogReader(root.log) as log:
             found = [record.name for record in log.records()]
     except ByreError:
         return []

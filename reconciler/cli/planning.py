@@ -24,7 +24,7 @@ from statemachine.events import Event, NewEvent, encode
 from statemachine.history import iso
 from statemachine.observed import SnapshotStatus
 from statemachine.plight import Failure
-from statemachine.projection import Record
+from statemachine.record import Record
 from statemachine.spec import DriverChoice
 
 

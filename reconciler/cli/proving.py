@@ -15,9 +15,9 @@ from reconciler.cli.auditing import head_command, keygen_command, verify_command
 from reconciler.cli.exporting import export_command
 from reconciler.cli.keeping import backup_command, restore_command
 from reconciler.cli.retaining import archive_command, info_command, vacuum_command
-from statemachine.eventlog import EventLog
+from statemachine.logreader import LogReader
 from statemachine.past import Past
-from statemachine.projection import Record
+from statemachine.record import Record
 from statemachine.repair import rebuild
 from statemachine.replaying import Replayed, replay, replay_into
 from statemachine.salvage import salvage
@@ -181,7 +181,7 @@ for _command in (
 @click.pass_obj
 def salvage_command(ctx: Context, *, target: Path, output: str) -> None:
     """Write the intact events of a damaged log into a new one; the damaged one stays as it is."""
-    with EventLog(ctx.root.log, read_only=True, lenient=True) as log:
+    with LogReader(ctx.root.log, lenient=True) as log:
         kept = salvage(log, target.absolute())
     if output == "json":
         say.machine(attrs.asdict(kept))

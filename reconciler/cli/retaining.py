@@ -14,6 +14,7 @@ from reconciler.requester import this_process
 from statemachine import logsize, retention
 from statemachine.eventlog import EventLog
 from statemachine.history import iso
+from statemachine.logreader import LogReader
 
 BEFORE = "90d"
 """Younger events are what people ask for when something has gone wrong."""
@@ -95,7 +96,7 @@ def vacuum_command(ctx: Context) -> None:
 @click.pass_obj
 def info_command(ctx: Context, *, output: str) -> None:
     """Say how large the log is, what it begins with, and what is in archives."""
-    with EventLog(ctx.root.log, read_only=True) as log:
+    with LogReader(ctx.root.log) as log:
         found = logsize.measure(log)
     if output == "json":
         plain = attrs.asdict(found)

@@ -31,7 +31,7 @@ from reconciler.kernel.port import Capabilities, Kernel
 from statemachine.machine import LIVE, State, Trigger
 from statemachine.names import cow_marker
 from statemachine.observed import ObservedDisk
-from statemachine.projection import Record
+from statemachine.record import Record
 
 
 class Clone:

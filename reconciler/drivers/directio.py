@@ -11,7 +11,7 @@ from pathlib import Path
 
 from reconciler.actions import Action, SetDirectIo
 from statemachine.observed import ObservedDisk
-from statemachine.projection import Record
+from statemachine.record import Record
 
 
 def set_as_wanted(record: Record, observed: ObservedDisk, cow: Path) -> list[Action]:

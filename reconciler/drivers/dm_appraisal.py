@@ -25,7 +25,7 @@ from statemachine.observed import (
     SnapshotHealth,
     SnapshotTable,
 )
-from statemachine.projection import Record
+from statemachine.record import Record
 from statemachine.units import SECTOR_BYTES, Sectors
 
 _LOST: Final = (

@@ -47,7 +47,7 @@ from reconciler.drivers.port import Appraisal, Ground
 from reconciler.kernel.port import Capabilities, CowHeader, Kernel
 from statemachine.machine import LIVE, State, Trigger
 from statemachine.observed import Loop, ObservedDisk
-from statemachine.projection import Record
+from statemachine.record import Record
 
 _FIRST_LIFE: Final = (CowHeader.EMPTY, CowHeader.VALID)
 """A first life begins on an empty store; one that failed or crashed after it was resumed leaves a

@@ -19,7 +19,7 @@ from reconciler.kernel.port import Kernel
 from statemachine.jail import Jail
 from statemachine.machine import LIVE, Desired
 from statemachine.observed import LinkKind, LinkObservation, NodeObservation, ObservedDisk
-from statemachine.projection import Record
+from statemachine.record import Record
 
 MODE: Final = 0o600
 

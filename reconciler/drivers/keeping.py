@@ -10,7 +10,7 @@ from pathlib import Path
 from reconciler.actions import Action, PutInPlace, RemoveCow
 from reconciler.drivers.port import Ground
 from statemachine.observed import ObservedDisk
-from statemachine.projection import Record
+from statemachine.record import Record
 
 
 def go_back(record: Record, ground: Ground, cow: Path) -> tuple[Action, ...]:

@@ -12,7 +12,7 @@ from reconciler.actions.links import CheckLink, DropFolder, DropLink, MakeFolder
 from reconciler.kernel.port import Kernel
 from statemachine.machine import Desired
 from statemachine.observed import LinkKind, LinkObservation, ObservedDisk
-from statemachine.projection import Record
+from statemachine.record import Record
 
 
 def look_at_others(kernel: Kernel, record: Record) -> tuple[tuple[str, LinkObservation], ...]:

@@ -12,7 +12,7 @@ from reconciler.actions import Action, AttachBase, CheckBase, GrowDm, MakeOrigin
 from reconciler.kernel.port import Kernel
 from statemachine.names import DmUuid, origin_name, origin_owner, origin_uuid
 from statemachine.observed import DmDevice, Loop, ObservedDisk, SnapshotTable
-from statemachine.projection import Record
+from statemachine.record import Record
 
 LOOP_MAJOR: Final = 7  # LOOP_MAJOR of linux/major.h
 

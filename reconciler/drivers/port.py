@@ -21,7 +21,7 @@ from reconciler.kernel.port import Capabilities, Kernel
 from reconciler.space import Space
 from statemachine.machine import Trigger
 from statemachine.observed import LinkKind, ObservedDisk
-from statemachine.projection import Record
+from statemachine.record import Record
 
 
 class Shape(enum.StrEnum):

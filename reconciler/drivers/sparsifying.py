@@ -9,7 +9,7 @@ from pathlib import Path
 
 from reconciler.actions import Action, CompactCow, DropNext, SwapCow
 from statemachine.machine import State
-from statemachine.projection import Record
+from statemachine.record import Record
 
 
 def next_path(cow: Path) -> Path:

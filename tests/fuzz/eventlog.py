@@ -10,6 +10,7 @@ from statemachine import payloads, projection
 from statemachine.diskrows import read_record as record_of
 from statemachine.errors import LogDamaged
 from statemachine.events import GENESIS, Event, EventType, chain_hash, encode, is_known
+from statemachine.record import from_row, to_row
 
 TYPES: Final = (*(member.value for member in EventType), "of.another-version")
 
@@ -45,7 +46,7 @@ def read_event(data: bytes) -> None:
     except ValueError:
         return
     if record is not None:
-        assert projection.from_row(projection.to_row(record)) == record
+        assert from_row(to_row(record)) == record
     if payload is not None:
         text = encode(EventType(event.type), payloads.to_data(payload), actor=event.actor)
         again = attrs.evolve(event, data_text=text)
@@ -59,4 +60,4 @@ def read_record(data: bytes) -> None:
         record = record_of(data.decode("utf-8", "replace"))
     except LogDamaged:
         return
-    assert projection.from_row(projection.to_row(record)) == record
+    assert from_row(to_row(record)) == record

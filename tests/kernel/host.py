@@ -17,7 +17,7 @@ from pathlib import Path
 from reconciler.api import Byre
 from statemachine.events import Event
 from statemachine.observed import Loop
-from statemachine.projection import Record
+from statemachine.record import Record
 from tests.contract.real_world import MAPPER, RealWorld
 from tests.kernel.cli import Cli, until
 

@@ -26,7 +26,7 @@ from reconciler.kernel.linux import LinuxKernel
 from reconciler.outcome import is_there
 from statemachine.events import EventType
 from statemachine.machine import LIVE, Desired, Trigger
-from statemachine.projection import Record
+from statemachine.record import Record
 from tests.kernel.cli import Cli, until
 from tests.kernel.host import MIB, tool
 from tests.torture import story, surplus

@@ -15,7 +15,7 @@ import attrs
 
 from reconciler.api import Byre
 from reconciler.outcome import is_there
-from statemachine.projection import Record
+from statemachine.record import Record
 from tests.torture.contents import BLOCK, Contents, stamped
 from tests.torture.direct import Direct, read_all
 

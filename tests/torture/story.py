@@ -14,7 +14,7 @@ import attrs
 from reconciler.outcome import is_there
 from statemachine import projection
 from statemachine.events import Event, EventType
-from statemachine.projection import Record
+from statemachine.record import Record
 
 _OUTCOMES = (EventType.TRANSITION_COMPLETED, EventType.TRANSITION_FAILED)
 

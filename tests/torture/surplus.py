@@ -14,7 +14,7 @@ import attrs
 
 from reconciler.kernel.port import Kernel
 from statemachine.machine import LIVE, State
-from statemachine.projection import Record
+from statemachine.record import Record
 
 MAPPER = Path("/dev/mapper")
 

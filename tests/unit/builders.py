@@ -21,7 +21,7 @@ from statemachine.events import Event
 from statemachine.machine import LIVE, Desired, State, Trigger
 from statemachine.names import LOG_NAME, DmUuid, base_marker, cow_marker, origin_uuid
 from statemachine.observed import LinkKind
-from statemachine.projection import Record
+from statemachine.record import Record
 from statemachine.spec import DriverChoice
 
 MIB = 2**20

@@ -13,7 +13,7 @@ from reconciler.requester import this_process
 from reconciler.resolve import Resolver
 from statemachine.errors import IdentityMismatch, RefusedError, SpecError, UsageError
 from statemachine.machine import Desired, State, Trigger
-from statemachine.projection import Record
+from statemachine.record import Record
 from tests.unit.builders import BASE, MIB, Stage
 from tests.unit.strays import (
     STRANGER,

@@ -19,7 +19,7 @@ from statemachine import standing
 from statemachine.commits import Commit
 from statemachine.errors import IllegalTransition, NoSuchDisk, SpecError
 from statemachine.machine import Desired, State, Trigger
-from statemachine.projection import Record
+from statemachine.record import Record
 from statemachine.standing import Standing
 from tests.unit.builders import BASE, MIB, Stage
 

@@ -9,7 +9,8 @@ import pytest
 
 from statemachine import payloads
 from statemachine.commits import Change
-from statemachine.eventlog import PAGE_EVENTS, EventLog
+from statemachine.eventlog import EventLog
+from statemachine.logreader import PAGE_EVENTS
 from tests.unit.events_made import declaration, host_event, of_disk
 
 CROSSED = payloads.CowThresholdCrossed(percent=80, used_bytes=8, capacity_bytes=10)

@@ -15,7 +15,7 @@ from statemachine.checkpoints import Checkpoint
 from statemachine.errors import LogDamaged, UsageError
 from statemachine.eventlog import EventLog
 from statemachine.machine import State, Trigger
-from statemachine.projection import Record
+from statemachine.record import Record
 from statemachine.roster import replay
 from tests.unit.events_made import declaration, host_event, of_disk
 

@@ -10,7 +10,7 @@ import pytest
 from reconciler import drift
 from reconciler.drivers.port import Appraisal, Shape
 from statemachine.machine import Desired, State, Trigger
-from statemachine.projection import Record
+from statemachine.record import Record
 from tests.unit.builders import Stage
 
 LOSE, FIND, REPAIR = Trigger.LOSE, Trigger.FIND, Trigger.REPAIR

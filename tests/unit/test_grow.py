@@ -14,7 +14,7 @@ from reconciler.specs import Sourced
 from statemachine.errors import RefusedError, SpecError
 from statemachine.machine import LIVE, Desired, State, Trigger
 from statemachine.names import origin_name, origin_uuid
-from statemachine.projection import Record
+from statemachine.record import Record
 from statemachine.specreader import parse
 from statemachine.units import Bytes
 from tests.unit.builders import BASE, LINK, MIB, Stage

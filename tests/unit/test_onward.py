@@ -15,7 +15,7 @@ from statemachine.events import NewEvent
 from statemachine.foresight import foresee
 from statemachine.machine import Desired, State, Trigger
 from statemachine.observed import LinkKind
-from statemachine.projection import Record
+from statemachine.record import Record
 from statemachine.spec import DriverChoice
 from tests.unit.builders import JAIL, LINK, NODE, Stage
 

@@ -18,6 +18,7 @@ from statemachine.eventlog import EventLog
 from statemachine.events import Event
 from statemachine.lineage import Point
 from statemachine.machine import EDGES, Desired, Edge, State, Trigger
+from statemachine.record import from_row, to_row
 from statemachine.roster import replay
 from tests.unit.events_made import IDENTITY, declaration, host_event, of_disk
 
@@ -116,7 +117,7 @@ def test_replay_is_the_live_record_after_any_history(
         assert {record.name: record for record in log.records()} == replay(log.events())
         assert history.verify(log).events == log.last_seq()
         for record in log.records():
-            assert record == projection.from_row(projection.to_row(record))
+            assert record == from_row(to_row(record))
             assert ConditionType.READY is conditions(record)[0].type
 
 

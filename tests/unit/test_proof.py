@@ -17,6 +17,7 @@ from statemachine.errors import Damage, LogDamaged
 from statemachine.eventlog import EventLog
 from statemachine.events import GENESIS
 from statemachine.head import Noted
+from statemachine.logreader import LogReader
 from statemachine.proof import Claim
 from statemachine.schema import EVENT_COLUMNS
 from tests.conftest import SHARED_MEMORY
@@ -60,7 +61,7 @@ class Victim:
             self.path.with_name("head").unlink(missing_ok=True)
         write_rows(self.path, rows, key=key)
         with (
-            EventLog(self.path, read_only=True, lenient=True) as log,
+            LogReader(self.path, lenient=True) as log,
             pytest.raises(LogDamaged) as caught,
         ):
             proof.verify(log)
@@ -252,7 +253,7 @@ def test_a_chain_that_was_computed_anew_is_told_by_a_head_from_elsewhere(
     victim.attacked(rows)  # by its own head
     victim.path.with_name("head").unlink()
     claims = [Claim(seq=noted, hash=str(victim.at(noted)[-1]), source="the note")]
-    with EventLog(victim.path, read_only=True, lenient=True) as log:
+    with LogReader(victim.path, lenient=True) as log:
         if noted < seq:
             assert proof.verify(log, claims=claims).events == EVENTS
             return
@@ -301,7 +302,7 @@ def test_a_log_that_begins_later_is_proven_from_there(log: EventLog, folder: Pat
     path = folder / "cut" / "byre.db"
     EventLog(path).close()
     write_rows(path, [event.columns() for event in rest])
-    with EventLog(path, read_only=True, lenient=True) as cut:
+    with LogReader(path, lenient=True) as cut:
         start = Noted(first.seq, first.hash)
         found = proof.verify(cut, start=start, claims=[Claim(seq=1, hash=first.hash)])
         assert (2, 3, rest[-1].hash) == (found.events, found.seq, found.hash)

@@ -16,7 +16,7 @@ from statemachine import payloads, projection, quickread
 from statemachine.codec import CONVERTER
 from statemachine.eventlog import EventLog
 from statemachine.events import Event, canonical_bytes, chain_hash
-from statemachine.projection import Record
+from statemachine.record import Record
 
 numbers = st.integers(min_value=0, max_value=2**63 - 1)
 texts = st.text(st.characters(exclude_categories=["Cs"]))

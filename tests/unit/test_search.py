@@ -14,13 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from statemachine import payloads, search
-from statemachine.batch import SELECT_EVENTS
 from statemachine.eventlog import EventLog
 from statemachine.events import Event, NewEvent
 from statemachine.history import ask
 from statemachine.machine import State, Trigger
 from statemachine.names import LOG_NAME
 from statemachine.questions import OUTCOMES, Question, fits
+from statemachine.schema import SELECT_EVENTS
 from statemachine.seqtimes import seq_range
 from tests.unit.events_made import declaration, host_event, of_disk
 

@@ -15,7 +15,7 @@ from reconciler.cli import wording
 from statemachine import payloads, projection
 from statemachine.events import Event
 from statemachine.machine import Trigger
-from statemachine.projection import Record
+from statemachine.record import Record
 from statemachine.units import Bytes
 from tests.unit.builders import Stage
 from tests.unit.events_made import IDENTITY
