@@ -12,6 +12,7 @@ from typing import Final
 import attrs
 
 from reconciler import linkroots
+from reconciler.actions.going import tried_again_without_folder
 from reconciler.actions.scene import Scene
 from statemachine.errors import ForeignDevice, PermanentError, RefusedError, UnsafePath
 from statemachine.jail import Jail
@@ -77,7 +78,8 @@ class MakeJailNode:
         ours = attrs.evolve(self.ours, numbers=(*self.ours.numbers, str(device)))
         _refuse(scene, self.jail, found, ours)
         before = DeviceNumber.parse(found.number) if found.number else None
-        return kernel.put_node(self.jail, device, replaces=before)
+        with tried_again_without_folder():
+            return kernel.put_node(self.jail, device, replaces=before)
 
     def undo(self, scene: Scene) -> None:
         """Remove it; one of an earlier life that it replaced leads nowhere and stays gone."""

@@ -15,6 +15,7 @@ import attrs
 
 from reconciler import linkroots
 from reconciler.actions.dm import refuse_foreign
+from reconciler.actions.going import tried_again_without_folder
 from reconciler.actions.scene import Scene
 from statemachine.errors import (
     ActionError,
@@ -137,7 +138,8 @@ class MakeFolder:
     def do(self, scene: Scene) -> bool:
         """Make it if it is missing."""
         linkroots.refuse_folder_outside(scene.kernel, self.path, scene.link_roots)
-        return scene.kernel.make_folder(self.path)
+        with tried_again_without_folder():
+            return scene.kernel.make_folder(self.path)
 
     def undo(self, scene: Scene) -> None:
         """Remove it if it is still empty."""
@@ -203,7 +205,8 @@ class MakeLink:
     def _put(self, scene: Scene, target: str, before: str | None) -> bool:
         scene.link_before = before or ""
         try:
-            changed = scene.kernel.put_link(self.path, target, replaces=before)
+            with tried_again_without_folder():
+                changed = scene.kernel.put_link(self.path, target, replaces=before)
         except ActionError:
             with contextlib.suppress(ActionError, RefusedError):
                 self._take_back(scene, target, before)

@@ -18,7 +18,9 @@ def ended_by_signals() -> Iterator[None]:
     def end(number: int, _frame: FrameType | None) -> None:
         for each in (signal.SIGTERM, signal.SIGINT):
             signal.signal(each, signal.SIG_IGN)
-        say.error(f"ended by {signal.Signals(number).name}; cleaning up")
+        # In the middle of a print nothing else can be printed, and less is said.
+        with contextlib.suppress(RuntimeError):
+            say.error(f"ended by {signal.Signals(number).name}; cleaning up")
         sys.exit(128 + number)
 
     before = {each: signal.signal(each, end) for each in (signal.SIGTERM, signal.SIGINT)}

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from reconciler.folders import MadeFolders
-from statemachine.machine import Trigger
+from statemachine.machine import State, Trigger
 from tests.unit.builders import Stage
 
 VM = Path("/srv/vm")
@@ -38,6 +40,31 @@ def test_a_link_that_moves_takes_along_what_it_needs_no_more(folder: Path) -> No
     assert stage.kernel.list_folder(VM) == ("new",)
     assert stage.record().link == str(VM / "new" / "rootfs")
     stage.check()
+    stage.close()
+
+
+@pytest.mark.parametrize("link", [VM / "sb-2", VM / "deep" / "sb-2"])
+def test_a_folder_that_goes_with_another_disks_link_just_now_is_made_again(
+    folder: Path, link: Path
+) -> None:
+    stage = Stage(folder)
+    stage.live("sb-1", link=VM / "sb-1")
+
+    once = iter([VM / "sb-1"])
+
+    def leave(_: object) -> None:
+        for left in once:
+            stage.kernel.delete(left)
+            stage.kernel.remove_folder(VM)
+
+    last = "make_folder" if link.parent != VM else "put_link"
+    stage.kernel.faults.hook(last, leave, about=str(link.parent))
+    record = stage.live("sb-2", link=link)
+    assert (record.state, record.link) == (State.SNAPSHOTTED, str(link))
+    failed = stage.byre.log.select("WHERE disk = 'sb-2' AND type = 'transition.failed'")
+    assert [(event.data["consequence"], event.data["kind"]) for event in failed] == [
+        ("transient", "enoent")
+    ]
     stage.close()
 
 
