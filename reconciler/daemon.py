@@ -44,6 +44,10 @@ SETTLE_S: Final = 0.1
 ECHO_S: Final = 0.1
 """What the kernel tells of a disk so soon after a pass is mostly what that pass did: then one look
 for all of it, later."""
+HOLD_S: Final = 0.05
+"""While a worker is at work, what the kernel tells is left unread so long: nearly all of it is what
+that worker does, and a thread that reads it takes the interpreter from the worker, again and again.
+When nobody is at work it is read at once."""
 RESYNC_JITTER: Final = 0.2
 """A resync comes a fifth earlier or later, so that many hosts do not fall into step."""
 TAIL_EVENTS: Final = 500
@@ -289,13 +293,16 @@ class Daemon:
 
     def _start_watchers(self) -> None:
         for watcher in self._watchers:
-            watcher.start(self._wake)
+            watcher.start(self._wake, self._hold_s)
             if watcher.unavailable:
                 self._log.warning(
                     "cannot watch; the resync looks instead",
                     watcher=watcher.name,
                     why=watcher.unavailable,
                 )
+
+    def _hold_s(self) -> float:
+        return HOLD_S if self._disks.is_busy else 0.0
 
     def _wake(self, hint: Hint) -> None:
         """Turn a hint into keys; called from the watchers' threads, soon done, never raises."""

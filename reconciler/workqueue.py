@@ -218,6 +218,11 @@ class WorkQueue(Generic[Key]):
         with self._lock:
             return self._shutting_down
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether somebody has a key, just now."""
+        return bool(self._processing)
+
     def depth(self) -> QueueDepth:
         """Return the numbers for metrics, all of one moment."""
         with self._lock:

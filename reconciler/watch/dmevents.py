@@ -24,7 +24,7 @@ from typing import Final, Protocol
 from reconciler.kernel import ioctl
 from reconciler.kernel.dm import EventPoll
 from reconciler.kernel.dmstruct import is_full, pack_request
-from reconciler.watch.hint import Hint, HintKind, Wake
+from reconciler.watch.hint import Hint, HintKind, Hold, Wake, at_once
 from reconciler.watch.thread import PollThread
 
 HINTS_MAX: Final = 1_000
@@ -108,7 +108,7 @@ class DmEventWatcher:
         """Why no events are seen: no device-mapper, no privilege, or a kernel before 4.14."""
         return (self._thread.failure if self._thread else "") or self._refused
 
-    def start(self, wake: Wake) -> None:
+    def start(self, wake: Wake, hold_s: Hold = at_once) -> None:
         """Note every device's event number and wait for the counter; see `Watcher.start`."""
         try:
             source = self._open_source()
@@ -128,7 +128,7 @@ class DmEventWatcher:
                 wake(hint)
 
         self._source = source
-        self._thread = PollThread("byre-dmevents", source.fileno(), ready)
+        self._thread = PollThread("byre-dmevents", source.fileno(), ready, hold_s=hold_s)
         self._thread.start()
 
     def stop(self) -> None:

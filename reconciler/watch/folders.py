@@ -21,7 +21,7 @@ from typing import Final
 import attrs
 
 from reconciler.clock import Clock
-from reconciler.watch.hint import Hint, HintKind, Wake
+from reconciler.watch.hint import Hint, HintKind, Hold, Wake, at_once
 from reconciler.watch.inotify import Change, Inotify, Notice
 from reconciler.watch.thread import PollThread
 
@@ -111,7 +111,7 @@ class FolderWatcher:
         """Why it sees nothing, or which folders it may not watch; a missing one is no reason."""
         return (self._thread.failure if self._thread else "") or self._refused
 
-    def start(self, wake: Wake) -> None:
+    def start(self, wake: Wake, hold_s: Hold = at_once) -> None:
         """Watch what is there now, and look for the rest from now on; see `Watcher.start`."""
         try:
             self._inotify = inotify = Inotify()
@@ -124,7 +124,9 @@ class FolderWatcher:
             for hint in self._hints(inotify, inotify.read()):
                 wake(hint)
 
-        self._thread = PollThread("byre-inotify", inotify.fileno(), ready, self._until_look_s)
+        self._thread = PollThread(
+            "byre-inotify", inotify.fileno(), ready, self._until_look_s, hold_s=hold_s
+        )
         self._thread.start()
 
     def stop(self) -> None:

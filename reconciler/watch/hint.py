@@ -47,6 +47,16 @@ Wake = Callable[[Hint], None]
 """Takes a hint; called from a watcher's thread, must return soon and must not raise."""
 
 
+Hold = Callable[[], float]
+"""How many seconds to leave unread what there is, as most of it tells of what is being done just
+now; 0 for not at all. What comes meanwhile is read with it."""
+
+
+def at_once() -> float:
+    """Read what there is at once, always."""
+    return 0.0
+
+
 class Watcher(Protocol):
     """One pair of eyes. It works or says why not; it never raises into the daemon."""
 
@@ -60,10 +70,14 @@ class Watcher(Protocol):
         """Why it sees nothing, or not everything, just now; "" when all is well."""
         ...
 
-    def start(self, wake: Wake) -> None:
+    def start(self, wake: Wake, hold_s: Hold = at_once) -> None:
         """Begin to watch; whatever happens after the return leads to a hint.
 
         Called once. If it cannot work here it returns as well, and `unavailable` has the reason.
+
+        Args:
+            wake: takes the hints.
+            hold_s: asked when there is something to read, by a watcher of devices and links.
         """
         ...
 

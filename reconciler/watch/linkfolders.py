@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from reconciler.watch.hint import Hint, HintKind, Wake
+from reconciler.watch.hint import Hint, HintKind, Hold, Wake, at_once
 from reconciler.watch.inotify import Change, Inotify, Notice
 from reconciler.watch.thread import PollThread
 
@@ -41,7 +41,7 @@ class LinkFolderWatcher:
         """Why it sees nothing, or not everything; "" when all is well."""
         return (self._thread.failure if self._thread else "") or self._refused
 
-    def start(self, wake: Wake) -> None:
+    def start(self, wake: Wake, hold_s: Hold = at_once) -> None:
         """See `Watcher.start`; nothing is watched before `set_folders`."""
         try:
             self._inotify = inotify = Inotify()
@@ -55,7 +55,7 @@ class LinkFolderWatcher:
             for hint in hints:
                 wake(hint)
 
-        self._thread = PollThread("byre-links", inotify.fileno(), ready)
+        self._thread = PollThread("byre-links", inotify.fileno(), ready, hold_s=hold_s)
         self._thread.start()
 
     def stop(self) -> None:

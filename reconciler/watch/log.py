@@ -11,7 +11,7 @@ from pathlib import Path
 
 from reconciler.clock import Clock
 from reconciler.watch.follow import RECHECK_S, LogFollower
-from reconciler.watch.hint import Hint, HintKind, Wake
+from reconciler.watch.hint import Hint, HintKind, Hold, Wake, at_once
 from reconciler.watch.thread import EpollThread
 from statemachine.head import HEAD_NAME
 
@@ -34,7 +34,7 @@ class LogWatcher:
         """Why it sees nothing. Without inotify it looks each few seconds instead."""
         return self._thread.failure if self._thread else ""
 
-    def start(self, wake: Wake) -> None:
+    def start(self, wake: Wake, hold_s: Hold = at_once) -> None:  # noqa: ARG002 - others wait for it
         """See `Watcher.start`."""
         self._follower = follower = LogFollower(self._path, self._clock)
         self._epoll = epoll = select.epoll()

@@ -33,7 +33,7 @@ import attrs
 from reconciler.clock import Clock
 from reconciler.kernel.holders import nodes_of
 from reconciler.kernel.loopdev import LOOP_MAJOR
-from reconciler.watch.hint import Hint, HintKind, Wake
+from reconciler.watch.hint import Hint, HintKind, Hold, Wake, at_once
 from reconciler.watch.inotify import Change, Inotify
 from reconciler.watch.thread import EpollThread
 from statemachine.observed import DeviceNumber, Holder
@@ -110,7 +110,7 @@ class ReleaseWatcher:
         """Why it sees nothing, or not everything; "" when all is well."""
         return (self._thread.failure if self._thread else "") or self._refused
 
-    def start(self, wake: Wake) -> None:
+    def start(self, wake: Wake, hold_s: Hold = at_once) -> None:  # noqa: ARG002 - it tells of others
         """See `Watcher.start`; nothing is watched before `watch`."""
         try:
             self._epoll = select.epoll()

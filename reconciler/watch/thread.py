@@ -15,6 +15,8 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
+from reconciler.watch.hint import Hold, at_once
+
 STOP_S: Final = 5.0
 """How long `stop` waits for the thread: for one call of `ready` and what `wake` does in it."""
 
@@ -28,6 +30,7 @@ class PollThread:
         ready: called in the thread; reads what there is, perhaps nothing, without waiting.
         idle_s: returns after how many seconds without anything `ready` is called all the same;
             None is never. Asked before each wait.
+        hold_s: how long to leave unread what there is; asked when there is something.
     """
 
     def __init__(
@@ -36,10 +39,13 @@ class PollThread:
         descriptor: int,
         ready: Callable[[], None],
         idle_s: Callable[[], float | None] = lambda: None,
+        *,
+        hold_s: Hold = at_once,
     ) -> None:
         self._descriptor = descriptor
         self._ready = ready
         self._idle_s = idle_s
+        self._hold_s = hold_s
         self._stopping = False
         self._failure = ""
         self._stop_pipe: tuple[int, int] | None = None
@@ -88,14 +94,17 @@ class PollThread:
 
     def _poll(self) -> None:
         assert self._stop_pipe is not None
-        poll = select.poll()
-        poll.register(self._stop_pipe[0], select.POLLIN)
+        stop, poll = select.poll(), select.poll()
+        for each in (stop, poll):
+            each.register(self._stop_pipe[0], select.POLLIN)
         poll.register(self._descriptor, select.POLLIN)
         while not self._stopping:
             idle_s = self._idle_s()
             happened = dict(poll.poll(None if idle_s is None else idle_s * 1000))
             if happened.get(self._descriptor, 0) & select.POLLNVAL:
                 raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+            if self._descriptor in happened and (hold_s := self._hold_s()):
+                stop.poll(hold_s * 1000)
             if not self._stopping:
                 self._ready()
 

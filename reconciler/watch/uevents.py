@@ -21,7 +21,7 @@ from typing import Final
 
 import pyudev
 
-from reconciler.watch.hint import Hint, HintKind, Wake
+from reconciler.watch.hint import Hint, HintKind, Hold, Wake, at_once
 from reconciler.watch.thread import PollThread
 
 ACTIONS: Final = frozenset({b"add", b"change", b"remove"})
@@ -54,7 +54,7 @@ class UeventWatcher:
         """Why no uevents are seen; see the module for a case that nobody can know of."""
         return (self._thread.failure if self._thread else "") or self._refused
 
-    def start(self, wake: Wake) -> None:
+    def start(self, wake: Wake, hold_s: Hold = at_once) -> None:
         """Open the socket and listen; see `Watcher.start`."""
         try:
             messages = _Messages(self._queue_bytes)
@@ -70,7 +70,7 @@ class UeventWatcher:
                 wake(hint)
 
         self._messages = messages
-        self._thread = PollThread("byre-uevents", messages.fileno(), ready)
+        self._thread = PollThread("byre-uevents", messages.fileno(), ready, hold_s=hold_s)
         self._thread.start()
 
     def stop(self) -> None:

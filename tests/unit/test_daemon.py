@@ -13,10 +13,10 @@ from structlog.testing import capture_logs
 
 from reconciler.api import Byre
 from reconciler.config import Settings
-from reconciler.daemon import Daemon
+from reconciler.daemon import HOLD_S, Daemon
 from reconciler.kernel.sim import SimKernel
 from reconciler.outcome import Waited
-from reconciler.watch.hint import Hint, HintKind, Wake
+from reconciler.watch.hint import Hint, HintKind, Hold, Wake, at_once
 from statemachine.errors import RootBusy
 from statemachine.machine import State, Trigger
 from tests.unit.builders import BASE, MIB
@@ -32,10 +32,11 @@ class Eyes:
 
     def __init__(self) -> None:
         self.wake: Wake = lambda _: None
+        self.hold_s: Hold = at_once
         self.stopped = False
 
-    def start(self, wake: Wake) -> None:
-        self.wake = wake
+    def start(self, wake: Wake, hold_s: Hold = at_once) -> None:
+        self.wake, self.hold_s = wake, hold_s
 
     def stop(self) -> None:
         self.stopped = True
@@ -205,6 +206,25 @@ def test_it_ends_after_the_transition_in_flight(running: Running) -> None:
     last = running.asking.log.select("ORDER BY seq DESC LIMIT 1")[0]
     assert (last.type, last.data["why"]) == ("reconciler.stopped", "SIGTERM")
     assert running.eyes.stopped
+
+
+def test_what_devices_tell_is_held_back_while_a_worker_is_at_work_and_never_else(
+    running: Running,
+) -> None:
+    reached, go_on = threading.Event(), threading.Event()
+
+    def hold(_: object) -> None:
+        reached.set()
+        go_on.wait(GIVE_UP_S)
+
+    until(lambda: running.eyes.hold_s() == 0)
+    running.kernel.faults.hook("dm_load", hold)
+    running.asking.ensure("sb-1", base=BASE)
+    running.tell_log()
+    assert reached.wait(GIVE_UP_S)
+    assert running.eyes.hold_s() == HOLD_S
+    go_on.set()
+    until(lambda: running.eyes.hold_s() == 0)
 
 
 def test_a_restart_with_live_disks_changes_nothing(running: Running, folder: Path) -> None:

@@ -38,6 +38,35 @@ def test_the_thread_calls_when_there_is_something_to_read(pipe: tuple[int, int])
     assert thread.failure == ""
 
 
+def test_what_is_held_back_is_read_together_and_does_not_hold_up_the_end(
+    pipe: tuple[int, int],
+) -> None:
+    read: list[bytes] = []
+    called, asked = threading.Event(), threading.Event()
+    hold_s = [0.05]
+
+    def ready() -> None:
+        read.append(os.read(pipe[0], 10))
+        called.set()
+
+    def hold() -> float:
+        if not asked.is_set():
+            os.write(pipe[1], b"y")
+        asked.set()
+        return hold_s[0]
+
+    thread = PollThread("test", pipe[0], ready, hold_s=hold)
+    thread.start()
+    os.write(pipe[1], b"x")
+    assert called.wait(GIVE_UP_S)
+    assert read == [b"xy"]
+    hold_s[0] = 2 * GIVE_UP_S
+    asked.clear()
+    os.write(pipe[1], b"x")
+    assert asked.wait(GIVE_UP_S)
+    assert thread.stop()
+
+
 def test_the_thread_calls_when_nothing_happened_for_a_while(pipe: tuple[int, int]) -> None:
     called = threading.Event()
     thread = PollThread("test", pipe[0], called.set, lambda: 0.01)
