@@ -1,6 +1,7 @@
 """Scripted misfortune: failing calls, crash points, hooks, and a trace of what was called.
 
-Every call of the port passes through `Faults.around`. A *change* is a crash point: the process
+Every call of the port passes through `Faults.around`, or through its two ends alone, `begin` and
+`end`, while nothing is set that could befall it. A *change* is a crash point: the process
 can die right before it (nothing happened) or right after it (it happened, and nobody was told).
 A dead process makes no calls, so after a `SimCrash` every further call raises it again, also from
 a `finally` and from other threads, until `revive` says that the next process has started.
@@ -123,7 +124,7 @@ class Faults:
         self._crash: SimCrash | None = None
         self._calls = 0
         self._points = 0
-        self._is_scripted = False
+        self.is_scripted = False
         """Whether anything was set that could befall a call; for most calls nothing was."""
 
     # --- what a test sets ---------------------------------------------------------------------
@@ -142,7 +143,7 @@ class Faults:
         fault = Fault(call=call, error=error, times=times, after=after, when=when, about=about)
         with self._lock:
             self._faults.append(fault)
-            self._is_scripted = True
+            self.is_scripted = True
         return fault
 
     def crash_at(self, point: int, *, when: When = "after") -> None:
@@ -150,20 +151,20 @@ class Faults:
         assert point > 0, "points are counted from 1"
         with self._lock:
             self._crashes.add((point, when))
-            self._is_scripted = True
+            self.is_scripted = True
 
     def crash_at_call(self, number: int, *, when: When = "after") -> None:
         """Let the process die once, before or after the call of this number, a question or not."""
         assert number > self._calls, f"call {number} is over: there were {self._calls}"
         with self._lock:
             self._call_crashes.add((number, when))
-            self._is_scripted = True
+            self.is_scripted = True
 
     def crash_in(self, call: str, *, after: int = 0, when: When = "after") -> None:
         """Let the process die once, in the next call of this name but so many."""
         with self._lock:
             self._faults.append(Fault(call=call, error=SimCrash, after=after, when=when))
-            self._is_scripted = True
+            self.is_scripted = True
 
     def hook(self, call: str, run: Hook, *, when: When = "before", about: str = "") -> None:
         """Run something before or after matching calls; it may use the simulation freely.
@@ -172,7 +173,7 @@ class Faults:
         """
         with self._lock:
             self._hooks.append((call, about, when, run))
-            self._is_scripted = True
+            self.is_scripted = True
 
     def revive(self) -> None:
         """Say that the next process has started: calls are answered again."""
@@ -189,7 +190,7 @@ class Faults:
             self._trace.clear()
             self._crash = None
             self._points = 0
-            self._is_scripted = False
+            self.is_scripted = False
 
     # --- what a test reads --------------------------------------------------------------------
 
@@ -211,8 +212,8 @@ class Faults:
     @property
     def trace(self) -> tuple[Call, ...]:
         """The last 100,000 calls that ended, oldest first."""
-        with self._lock:
-            return tuple(self._trace)
+        # A deque is copied in one step of Python, so a call that ends meanwhile does no harm.
+        return tuple(self._trace.copy())
 
     @property
     def changes(self) -> tuple[Call, ...]:
@@ -236,47 +237,50 @@ class Faults:
             SimCrash: the process died here, or had died before.
             ByreError: what the work or a fault says; an OSError becomes an `ActionError`.
         """
-        call = self._begin(name, args, kwargs, change=change)
+        call = self.begin(name, args, kwargs, change=change)
+        self._befall(call, "before")
         try:
-            if self._is_scripted:
-                self._strike(call, "before")
+            self._strike(call, "before")
             result = work()
-            if self._is_scripted:
-                self._strike(call, "after")
+            self._strike(call, "after")
         except OSError as error:
-            raised = from_oserror(error, str(call))
-            call.error = raised
-            self._end(call)
+            call.error = raised = from_oserror(error, str(call))
+            self._end_scripted(call)
             raise raised from error
         except ByreError as error:
             call.error = error
-            self._end(call)
+            self._end_scripted(call)
             raise
         call.result = result
-        self._end(call)
+        self._end_scripted(call)
         return result
 
-    def _begin(
+    def begin(
         self, name: str, args: tuple[object, ...], kwargs: Mapping[str, object], *, change: bool
     ) -> Call:
+        """Count a call.
+
+        Raises:
+            SimCrash: the process had died before.
+        """
         with self._lock:
             if self._crash is not None:
                 raise SimCrash(self._crash.call, self._crash.when)
             self._calls += 1
             self._points += change
-            point = self._points if change else 0
-            call = Call(self._calls, point, name, args, kwargs)
-        if self._is_scripted:
-            self._run_hooks(call, "before")
-            self._die_if_due(call, "before")
-        return call
+            return Call(self._calls, self._points if change else 0, name, args, kwargs)
 
-    def _end(self, call: Call) -> None:
-        with self._lock:
-            self._trace.append(call)
-        if self._is_scripted:
-            self._run_hooks(call, "after")
-            self._die_if_due(call, "after")
+    def end(self, call: Call) -> None:
+        """Note a call that ended, and has its result or its error."""
+        self._trace.append(call)
+
+    def _end_scripted(self, call: Call) -> None:
+        self.end(call)
+        self._befall(call, "after")
+
+    def _befall(self, call: Call, when: When) -> None:
+        self._run_hooks(call, when)
+        self._die_if_due(call, when)
 
     def _strike(self, call: Call, when: When) -> None:
         with self._lock:

@@ -20,6 +20,7 @@ from reconciler.kernel.sim.files import (
     Folder,
     Node,
     Symlink,
+    in_bytes,
     os_error,
 )
 from reconciler.kernel.sim.host import Host
@@ -28,30 +29,27 @@ from statemachine.observed import DeviceNumber, FileIdentity, LinkKind, LinkObse
 from statemachine.units import Bytes
 
 _HEADER_BYTES: Final = 16
-_LOOKED_UP: Final = frozenset({errno.ENOENT, errno.ENOTDIR})
+_MISSING: Final = LinkObservation(kind=LinkKind.MISSING)
 _KINDS: Final[dict[type[Node], str]] = {File: "file", Folder: "folder", BlockNode: "device"}
 
 
 def identify(host: Host, path: Path, *, follow: bool) -> FileIdentity | None:
     """Return which file is at a path, None if there is none."""
-    try:
-        node = host.tree.place(path, follow=follow).node
-    except OSError as error:
-        if error.errno in _LOOKED_UP:
-            return None
-        raise
+    node = host.tree.find(path, follow=follow)
     return None if node is None else identity(host, node)
 
 
 def identity(host: Host, node: Node) -> FileIdentity:
     """Return what stat would say of a node; for a device, with the device's size."""
-    size = node.size if isinstance(node, File) else 0
-    if isinstance(node, BlockNode):
+    size = 0
+    if isinstance(node, File):
+        size = node.size
+    elif isinstance(node, BlockNode):
         size = host.device_bytes(node.number)
     return FileIdentity(
         device=node.fs.device,
         inode=node.inode,
-        size=Bytes(size),
+        size=in_bytes(size),
         mtime_ns=node.mtime_ns,
         kind=_KINDS.get(type(node), "other"),
     )
@@ -246,12 +244,10 @@ def read_link(host: Host, path: Path) -> LinkObservation:
     except NotADirectoryError:
         return LinkObservation(kind=LinkKind.OCCUPIED)
     except FileNotFoundError:
-        node = None
-    if node is None and host.tree.find(path.parent) is not None:
-        return LinkObservation(kind=LinkKind.MISSING)
-    if node is None:
         missing = [str(parent) for parent in path.parents if host.tree.find(parent) is None]
         return LinkObservation(kind=LinkKind.MISSING, missing_parents=tuple(reversed(missing)))
+    if node is None:
+        return _MISSING
     if isinstance(node, Symlink):
         return LinkObservation(kind=LinkKind.SYMLINK, target=node.target)
     if isinstance(node, BlockNode):

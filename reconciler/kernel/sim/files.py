@@ -10,16 +10,21 @@ Raises OSError as system calls do. May be imported by the rooms of `sim` only.
 from __future__ import annotations
 
 import errno
+import functools
 import heapq
 import os
 from collections.abc import Iterator
 from typing import Final
 
 from statemachine.observed import DeviceNumber
-from statemachine.units import Bytes
+from statemachine.units import Bytes, Sectors
 
 PAGE_BYTES: Final = 4096
 FREE_PAGES_WITHOUT_LIMIT: Final = 2**40 // PAGE_BYTES
+
+in_bytes: Final = functools.lru_cache(maxsize=256)(Bytes)
+in_sectors: Final = functools.lru_cache(maxsize=256)(Sectors)
+"""A size as what is observed has it: thousands of disks are of a few sizes."""
 
 
 def os_error(number: int, about: object = "") -> OSError:
@@ -289,7 +294,16 @@ class File(Node):
         if len(data) < PAGE_BYTES:
             old = self.pages.get(page, b"").ljust(PAGE_BYTES, b"\0")
             data = old[:start] + data + old[start + len(data) :]
-        self.pages[page] = data.rstrip(b"\0")
+        self.pages[page] = _trimmed(data)
+
+
+def _trimmed(page: bytes) -> bytes:
+    """Take off the zeros at the end; by halves at first, as `rstrip` goes byte by byte."""
+    half = len(page) // 2
+    while half and page.endswith(bytes(half)):
+        page = page[:-half]
+        half = len(page) // 2
+    return page.rstrip(b"\0")
 
 
 def pages_of(offset: int, length: int) -> Iterator[tuple[int, int, int]]:

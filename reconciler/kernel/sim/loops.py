@@ -14,10 +14,10 @@ import heapq
 from collections.abc import Callable
 from typing import Final
 
-from reconciler.kernel.sim.files import File, os_error
+from reconciler.kernel.sim.files import File, in_sectors, os_error
 from statemachine.errors import IdentityMismatch
 from statemachine.observed import DeviceNumber, Holder, Loop
-from statemachine.units import SECTOR_BYTES, Sectors
+from statemachine.units import SECTOR_BYTES
 
 LOOP_MAJOR: Final = 7
 
@@ -25,11 +25,12 @@ LOOP_MAJOR: Final = 7
 class LoopDevice:
     """One number. `file` is None while it is unbound."""
 
-    __slots__ = ("autoclear", "claims", "direct_io", "file", "handles", "marker", "now_ns",
-                 "number", "read_only", "sectors")  # fmt: skip
+    __slots__ = ("autoclear", "claims", "device", "direct_io", "file", "handles", "marker",
+                 "now_ns", "number", "read_only", "sectors")  # fmt: skip
 
     def __init__(self, number: int, now_ns: Callable[[], int]) -> None:
         self.number = number
+        self.device: Final = DeviceNumber(LOOP_MAJOR, number)
         self.file: File | None = None
         self.marker = ""
         self.read_only = False
@@ -47,11 +48,6 @@ class LoopDevice:
         """Whether anybody has it open."""
         return bool(self.claims or self.handles)
 
-    @property
-    def device(self) -> DeviceNumber:
-        """Its (major, minor)."""
-        return DeviceNumber(LOOP_MAJOR, self.number)
-
     def observed(self) -> Loop | None:
         """Return what LOOP_GET_STATUS64 and sysfs show, None if it is not bound."""
         if self.file is None:
@@ -63,7 +59,7 @@ class LoopDevice:
             backing_inode=self.file.inode,
             backing_path=self.file.path + ("" if self.file.linked else " (deleted)"),
             marker=self.marker,
-            size=Sectors(self.sectors),
+            size=in_sectors(self.sectors),
             read_only=self.read_only,
             autoclear=self.autoclear,
             direct_io=self.direct_io,

@@ -39,12 +39,13 @@ class MappedDevice:
     """One dm device."""
 
     __slots__ = ("claims", "event_nr", "handles", "inactive", "live", "minor", "name", "node_made",
-                 "suspended", "udev_until_call", "udev_until_s", "uuid")  # fmt: skip
+                 "number", "suspended", "udev_until_call", "udev_until_s", "uuid")  # fmt: skip
 
     def __init__(self, name: str, uuid: str, minor: int) -> None:
         self.name = name
         self.uuid = uuid
         self.minor = minor
+        self.number: Final = DeviceNumber(DM_MAJOR, minor)
         self.live: AnyTarget | None = None
         self.inactive: AnyTarget | None = None
         self.claims: dict[int, int] = {}
@@ -57,11 +58,6 @@ class MappedDevice:
         """udev has it open until this many calls were made,"""
         self.udev_until_s = 0.0
         """or until the monotonic clock says this."""
-
-    @property
-    def number(self) -> DeviceNumber:
-        """Its (major, minor)."""
-        return DeviceNumber(DM_MAJOR, self.minor)
 
     @property
     def sysname(self) -> str:

@@ -11,7 +11,7 @@ import errno
 from collections.abc import Iterator
 from typing import Final, Protocol
 
-from reconciler.kernel.sim.files import os_error
+from reconciler.kernel.sim.files import in_sectors, os_error
 from reconciler.kernel.sim.loops import LOOP_MAJOR, LoopDevice, Loops
 from reconciler.kernel.sim.store import Store
 from reconciler.kernel.sim.transient import TransientStore
@@ -133,7 +133,7 @@ class Snapshot:
             origin=self.table.origin,
             cow=self.table.cow,
             persistent=self.table.persistent,
-            chunk=Sectors(chunk),
+            chunk=in_sectors(chunk),
             discards=self.table.discards,
         )
 

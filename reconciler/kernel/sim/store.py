@@ -15,10 +15,10 @@ import errno
 import struct
 from typing import Final
 
-from reconciler.kernel.sim.files import os_error
+from reconciler.kernel.sim.files import in_sectors, os_error
 from reconciler.kernel.sim.loops import LoopDevice
 from statemachine.observed import SnapshotHealth, SnapshotStatus
-from statemachine.units import SECTOR_BYTES, Sectors
+from statemachine.units import SECTOR_BYTES
 
 _HEADER = struct.Struct("<4I")
 _PAIR = struct.Struct("<2Q")
@@ -85,9 +85,9 @@ class Store:
             return SnapshotStatus(health=SnapshotHealth.OVERFLOW)
         return SnapshotStatus(
             health=SnapshotHealth.VALID,
-            used=Sectors(self._next_free * self.chunk_sectors),
-            total=Sectors(self.cow.sectors),
-            metadata=Sectors((self._area + 1 + _HEADER_CHUNKS) * self.chunk_sectors),
+            used=in_sectors(self._next_free * self.chunk_sectors),
+            total=in_sectors(self.cow.sectors),
+            metadata=in_sectors((self._area + 1 + _HEADER_CHUNKS) * self.chunk_sectors),
         )
 
     def add(self, old: int, content: bytes) -> bool:

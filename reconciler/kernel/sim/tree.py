@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 from reconciler.kernel.sim.files import File, FileSystem, Folder, Node, Symlink, os_error
 
 _LINKS_MAX: Final = 40  # MAXSYMLINKS, include/linux/namei.h
-_NO_NAMES: Final = frozenset({"", ".."})
+_NO_NAMES: Final = frozenset({"", ".", ".."})
 """Ends of a path that are no entry of a folder."""
 
 
@@ -41,13 +41,13 @@ class Tree:
     def find(self, path: Path | str, *, follow: bool = False) -> Node | None:
         """Return what is at a path, None if nothing is (or something on the way is no folder)."""
         try:
-            return self.place(path, follow=follow).node
+            return self._at(path, follow=follow)[2]
         except (FileNotFoundError, NotADirectoryError):
             return None
 
     def get(self, path: Path | str, *, follow: bool = True) -> Node:
         """Return what is at a path; ENOENT if nothing is."""
-        node = self.place(path, follow=follow).node
+        node = self._at(path, follow=follow)[2]
         if node is None:
             raise os_error(errno.ENOENT, path)
         return node
@@ -62,9 +62,13 @@ class Tree:
         Raises:
             OSError: ENOENT or ENOTDIR before the last part, ELOOP.
         """
-        folders, name = _split(str(path))
+        return Place(*self._at(path, follow=follow))
+
+    def _at(self, path: Path | str, *, follow: bool) -> tuple[Folder, str, Node | None]:
+        """Do what `place` does; nearly all paths have nothing but folders on the way."""
+        way, _, name = str(path).rpartition("/")
         folder = self.root
-        for each in folders:
+        for each in _names(way):
             node = folder.entries.get(each)
             if type(node) is not Folder:
                 return self._walk(path, follow=follow)
@@ -72,7 +76,7 @@ class Tree:
         node = folder.entries.get(name)
         if name in _NO_NAMES or (follow and type(node) is Symlink):
             return self._walk(path, follow=follow)
-        return Place(folder, name, node)
+        return folder, name, node
 
     def _walk(self, path: Path | str, *, follow: bool) -> Place:
         """Do what `place` does, part by part, where there is more on the way than folders."""
@@ -147,6 +151,9 @@ class Tree:
 
     def make_folders(self, path: Path | str, now_ns: int) -> Folder:
         """Make a folder and its missing parents; returns it. ENOTDIR if a file is in the way."""
+        there = self.find(path, follow=True)
+        if isinstance(there, Folder):
+            return there
         folder = self.root
         done = Path("/")
         for name in reversed(_parts(path)):
@@ -178,15 +185,13 @@ class Tree:
 
 def _parts(path: Path | str) -> list[str]:
     """Split a path, last part first."""
-    folders, name = _split(str(path))
-    return [name, *reversed(folders)] if name else []
+    return list(reversed(_names(str(path))))
 
 
-@functools.lru_cache(maxsize=4096)
-def _split(path: str) -> tuple[tuple[str, ...], str]:
-    """Split a path into the folders on the way and the last name, "" for the root."""
-    parts = [part for part in path.split("/") if part not in {"", "."}]
-    return tuple(parts[:-1]), parts[-1] if parts else ""
+@functools.lru_cache(maxsize=256)
+def _names(path: str) -> tuple[str, ...]:
+    """Split a path into its names; kept for the folders, of which there are few."""
+    return tuple(part for part in path.split("/") if part not in {"", "."})
 
 
 def _folder(node: Node | None, path: Path | str) -> Folder:
