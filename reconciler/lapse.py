@@ -36,9 +36,10 @@ def is_expired(record: Record, now_ns: int) -> bool:
 
     What was wanted before an older log was put back is not acted upon, its end neither.
     """
+    if not is_over(record, now_ns):
+        return False  # first, as nearly all are
     is_acted_upon = record.desired in (_then(record.wanted), Desired.REMOVED)
-    is_acted_upon = is_acted_upon or record.held is not None
-    return is_over(record, now_ns) and not is_acted_upon
+    return not is_acted_upon and record.held is None
 
 
 def idle_at(record: Record, observed: ObservedDisk) -> int | None:
