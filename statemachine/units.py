@@ -33,23 +33,19 @@ class UnitError(ValueError):
     """A size is outside of what the kernel can say, or does not divide exactly."""
 
 
-def _in_range(size: _Size, attribute: attrs.Attribute[int], value: int) -> None:
-    del attribute
-    if type(value) is int and 0 <= value <= size.largest:  # first, as nearly all are
-        return
-    unit = type(size).__name__.lower()
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise UnitError(f"a size in {unit} is a whole number, not {value!r}")
-    raise UnitError(f"{value} {unit} is outside of 0 to {size.largest} {unit}")
-
-
-@attrs.frozen
+@attrs.frozen(init=False)
 class _Size:
     """A count of one unit; adds to and compares with its own kind only."""
 
     largest: ClassVar[int] = LARGEST_BYTES
 
-    count: int = attrs.field(validator=_in_range)
+    count: int
+
+    def __init__(self, count: int) -> None:
+        # Not by attrs, which calls a validator for each: a look at a disk makes dozens of sizes.
+        if type(count) is not int or not 0 <= count <= self.largest:
+            raise _refusal(type(self), count)
+        object.__setattr__(self, "count", count)
 
     def __add__(self, other: Self) -> Self:
         return type(self)(self.count + self._same_kind(other))
@@ -81,7 +77,14 @@ class _Size:
         return other.count
 
 
-@attrs.frozen
+def _refusal(kind: type[_Size], value: object) -> UnitError:
+    unit = kind.__name__.lower()
+    if type(value) is not int:
+        return UnitError(f"a size in {unit} is a whole number, not {value!r}")
+    return UnitError(f"{value} {unit} is outside of 0 to {kind.largest} {unit}")
+
+
+@attrs.frozen(init=False)
 class Bytes(_Size):
     """A size in bytes, 0 to 2**63 - 512."""
 
@@ -119,7 +122,7 @@ class Bytes(_Size):
         return f"{size:.1f} PiB"
 
 
-@attrs.frozen
+@attrs.frozen(init=False)
 class Sectors(_Size):
     """A size in 512-byte sectors, the unit of dm tables and of sysfs."""
 

@@ -5,6 +5,7 @@ May be imported by the dm-snapshot driver, its appraisal, protect and bench.
 
 from __future__ import annotations
 
+import functools
 from typing import Final
 
 import attrs
@@ -21,6 +22,7 @@ EMPTY_CHUNKS: Final = 2
 """What a store takes that nothing was written to: its header and its first metadata chunk."""
 
 
+@functools.lru_cache(maxsize=256)
 def cow_size(base: Bytes, chunk: Bytes = DEFAULT_CHUNK) -> Bytes:
     """Return how large a CoW file must be so that a full rewrite of the disk never overflows it.
 
