@@ -121,6 +121,8 @@ class Faults:
         self._call_crashes: set[tuple[int, str]] = set()
         self._hooks: list[tuple[str, str, When, Hook]] = []
         self._trace: deque[Call] = deque(maxlen=_TRACE_MAX)
+        self.end: Final[Callable[[Call], None]] = self._trace.append
+        """Notes a call that ended, and has its result or its error."""
         self._crash: SimCrash | None = None
         self._calls = 0
         self._points = 0
@@ -269,10 +271,6 @@ class Faults:
             self._calls += 1
             self._points += change
             return Call(self._calls, self._points if change else 0, name, args, kwargs)
-
-    def end(self, call: Call) -> None:
-        """Note a call that ended, and has its result or its error."""
-        self._trace.append(call)
 
     def _end_scripted(self, call: Call) -> None:
         self.end(call)

@@ -88,7 +88,8 @@ class Host:
         self.open_files: list[File] = []
         """Files that users have open, once for each time."""
         self._lock = threading.RLock()
-        self._depth = 0
+        self.enter: Final = self._lock.acquire
+        """Takes the lock; each time is given back by `leave`."""
         self._last_ns = 0
         self._mounts = 0
         self._listeners: list[WakeUp] = []
@@ -101,18 +102,12 @@ class Host:
     # --- time, lock, listeners ----------------------------------------------------------------
 
     def entered(self) -> _Entered:
-        """Hold the lock; tell the listeners what changed when the outermost holder lets go."""
+        """Hold the lock for a `with` block, as `enter` and `leave` do. Blocks are not nested."""
         return _Entered(self)
 
-    def enter(self) -> None:
-        """Take the lock; each time is given back by `leave`."""
-        self._lock.acquire()
-        self._depth += 1
-
     def leave(self) -> None:
-        """Give the lock back; see `entered`."""
-        self._depth -= 1
-        if self._depth or not self._due:
+        """Give the lock back, then tell the listeners what changed meanwhile."""
+        if not self._due:
             self._lock.release()
             return
         due, self._due = self._due, []
