@@ -38,15 +38,18 @@ class Index:
                 if record.seq < self._seqs.get(record.name, 0):
                     continue
                 self._seqs[record.name] = record.seq
-                for thing in self._things.pop(record.name, ()):
-                    self._forget(thing, record.name)
-                if record.state is State.REMOVED:
-                    continue
-                things = _things_of(record)
-                self._things[record.name] = things
-                for thing in things:
-                    self._disks[thing].add(record.name)
-                self._folders.update(map(_folder_of, filter(_is_link, things)))
+                things = () if record.state is State.REMOVED else _things_of(record)
+                if things != self._things.get(record.name, ()):  # most commits change none
+                    self._replace(record.name, things)
+
+    def _replace(self, disk: str, things: tuple[str, ...]) -> None:
+        for thing in self._things.pop(disk, ()):
+            self._forget(thing, disk)
+        if things:
+            self._things[disk] = things
+        for thing in things:
+            self._disks[thing].add(disk)
+        self._folders.update(map(_folder_of, filter(_is_link, things)))
 
     def _forget(self, thing: str, disk: str) -> None:
         self._disks[thing].discard(disk)
@@ -92,4 +95,6 @@ def _things_of(record: Record) -> tuple[str, ...]:
     things += [Path(holder).name for holder in holders if holder.startswith("/dev/loop")]
     # The wanted one as well: what occupies its place may go, and then it can be made.
     links = (record.link, record.spec.get("link", ""), record.jail_node, path_in(record.spec))
-    return (*things, *(link for link in dict.fromkeys(links) if link))
+    if any(links):
+        things += [link for link in dict.fromkeys(links) if link]
+    return tuple(things)

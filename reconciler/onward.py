@@ -68,6 +68,5 @@ def _view_after(view: View, scene: Scene, record: Record) -> View:
             base_loop=scene.base_loop or observed.base_loop,
             cow_loop=scene.cow_loop or observed.cow_loop,
         )
-    return attrs.evolve(
-        view, record=record, observed=observed, seen=Appraisal(shape=_SHAPES[record.state])
-    )
+    seen = Appraisal(shape=_SHAPES[record.state])
+    return View(record=record, observed=observed, seen=seen, driver=view.driver, ground=view.ground)

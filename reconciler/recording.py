@@ -163,9 +163,13 @@ def _cow_told(view: View, scene: Scene, path: Path, target: State) -> dict[str, 
     known, found = view.record.cow, _cow_now(view, scene, path)
     if found is None:
         return {"cow_is_other": True}
-    if known is None or attrs.evolve(known, mtime_ns=found.mtime_ns) != found:
+    if known is None or _all_but_mtime(known) != _all_but_mtime(found):
         return {"cow": found}
-    return {} if known == found else {"cow_mtime_ns": found.mtime_ns}
+    return {} if known.mtime_ns == found.mtime_ns else {"cow_mtime_ns": found.mtime_ns}
+
+
+def _all_but_mtime(file: FileIdentity) -> tuple[object, ...]:
+    return (file.device, file.inode, file.size, file.kind)
 
 
 def _cow_now(view: View, scene: Scene, path: Path) -> FileIdentity | None:
