@@ -230,8 +230,9 @@ class Daemon:
         self._links.set_folders(self._index.link_folders())
         seen = None if self._is_thorough else self._survey()
         self._is_thorough = False
+        now_ns = self._byre.clock.now_ns()
         for record in records:
-            if not self._is_quiet(record, seen):
+            if not self._is_quiet(record, seen, now_ns):
                 self._disks.add(record.name)
         jitter = 1 + RESYNC_JITTER * (2 * random.random() - 1)  # noqa: S311 - not a secret
         self._chores.add_after(Chore.RESYNC, self._byre.settings.resync_s * jitter)
@@ -246,8 +247,8 @@ class Daemon:
             self._log.error("cannot survey the host", error=error.message, hint=error.hint)
             return None
 
-    def _is_quiet(self, record: Record, seen: survey.Survey | None) -> bool:
-        if seen is None or lapse.is_expired(record, self._byre.clock.now_ns()):
+    def _is_quiet(self, record: Record, seen: survey.Survey | None, now_ns: int) -> bool:
+        if seen is None or lapse.is_expired(record, now_ns):
             return False  # the clock may have been set since its time was put into the queue
         try:
             return survey.is_quiet(record, seen, self._byre.kernel)

@@ -22,7 +22,7 @@ from reconciler.drivers.cow_room import freeze_above, grow_above
 from reconciler.kernel.port import DmName, Kernel
 from reconciler.space import SpaceLevel
 from statemachine.machine import LIVE, State
-from statemachine.names import UUID_PREFIX, DmUuid, origin_name, origin_uuid
+from statemachine.names import UUID_PREFIX, disk_uuid, origin_name, origin_uuid
 from statemachine.observed import DmDevice, FileIdentity, Loop, SnapshotHealth, SnapshotTable
 from statemachine.record import Record
 from statemachine.spec import DriverChoice
@@ -80,7 +80,7 @@ def has_strangers(records: Sequence[Record], survey: Survey, kernel: Kernel) -> 
         survey: what was seen, before or after the records were read.
         kernel: asked about the loops that no record has.
     """
-    devices = {str(DmUuid(each.id, each.generation)): each.device_name for each in records}
+    devices = {disk_uuid(each.id, each.generation): each.device_name for each in records}
     devices |= {
         origin_uuid(each.id, each.generation): origin_name(each.device_name)
         for each in records
@@ -124,7 +124,7 @@ def is_quiet(record: Record, survey: Survey, kernel: Kernel) -> bool:
         return False
     if (cow.device, cow.inode) != (record.cow.device, record.cow.inode):
         return False
-    device = survey.devices.get(str(DmUuid(record.id, record.generation)))
+    device = survey.devices.get(disk_uuid(record.id, record.generation))
     if record.state is State.PAUSED:
         return device is None and record.device_name not in survey.nodes
     return (
@@ -181,8 +181,7 @@ def _wants_room(record: Record, device: DmDevice, survey: Survey) -> bool:
     assert status is not None
     assert cow is not None
     used, capacity = status.used.to_bytes().count, status.total.to_bytes().count
-    told = (level for level in survey.cow_levels if level > record.cow_level)
-    due = [capacity * level // 100 for level in told]
+    due = [capacity * level // 100 for level in survey.cow_levels if level > record.cow_level]
     if record.wanted.cow_size is not None or record.wanted.cow_max is not None:
         chunk = record.wanted.chunk_size
         due += [grow_above(capacity, chunk), freeze_above(capacity)]

@@ -97,12 +97,17 @@ class DmUuid:
 
     def __str__(self) -> str:
         """Print as the kernel keeps it: `BYRE-<32 hex digits>-<generation>`."""
-        return f"{UUID_PREFIX}{self.disk_id}-{self.generation}"
+        return disk_uuid(self.disk_id, self.generation)
+
+
+def disk_uuid(disk_id: str, generation: int) -> str:
+    """Return the dm UUID of a disk in one of its generations, as `DmUuid` reads it."""
+    return f"{UUID_PREFIX}{disk_id}-{generation}"
 
 
 def origin_uuid(disk_id: str, generation: int) -> str:
     """Return the dm UUID of the origin of a disk that is larger than its base."""
-    return f"{DmUuid(disk_id, generation)}{_ORIGIN}"
+    return f"{disk_uuid(disk_id, generation)}{_ORIGIN}"
 
 
 def origin_owner(text: str) -> DmUuid | None:

@@ -119,7 +119,8 @@ class Record:
     @property
     def size(self) -> Bytes:
         """How large the disk is to be: as its base, unless the spec says more."""
-        return max(self.base.size, self.wanted.size or self.base.size)
+        wanted = self.wanted.size
+        return self.base.size if wanted is None else max(self.base.size, wanted)
 
     @property
     def expect(self) -> tuple[int, int]:

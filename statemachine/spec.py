@@ -8,6 +8,7 @@ Pure; may be imported by specreader, events, projection and everything above.
 from __future__ import annotations
 
 import enum
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -23,6 +24,8 @@ from statemachine.units import DEFAULT_CHUNK, Bytes
 BUSY_TIMEOUT_S: Final = 60.0
 
 
+_base: Final = functools.lru_cache(maxsize=256)(Path)
+"""Many disks are on a few bases, and to read a path takes a while."""
 _FLAGS: Final = {"persistent": True, "direct_io": False, "discard": False, "sparsify": False}
 """What is true or false, and which of these if nothing is said."""
 
@@ -115,7 +118,7 @@ class DiskSpec:
         """Read back what `to_data` wrote; raises KeyError or ValueError on anything else."""
         return cls(
             name=disk_name(data["name"]),
-            base=Path(data["base"]),
+            base=_base(data["base"]),
             state=Desired(data["state"]),
             link=Path(data["link"]) if "link" in data else None,
             jail=Jail.from_data(data),

@@ -16,7 +16,7 @@ from reconciler.drivers.cow_room import CowRoom, bound, cow_size, first_size
 from reconciler.drivers.port import Appraisal, Ground, Shape, left_links, link_defects
 from reconciler.kernel.port import CowHeader
 from statemachine.machine import State
-from statemachine.names import DmUuid, cow_marker
+from statemachine.names import cow_marker, disk_uuid
 from statemachine.observed import (
     DeviceNumber,
     LinkKind,
@@ -28,6 +28,7 @@ from statemachine.observed import (
 from statemachine.record import Record
 from statemachine.units import SECTOR_BYTES, Sectors
 
+_MAPPER: Final = Path("/dev/mapper")
 _LOST: Final = (
     "end its user; with a copy of the CoW file: remove the device, put the copy in place, then "
     "`byre retry`; without one: `byre remove`, and create it anew"
@@ -59,7 +60,7 @@ def appraise(record: Record, observed: ObservedDisk, ground: Ground) -> Appraisa
 
 def uuid_of(record: Record) -> str:
     """Return the dm UUID of a disk in its generation."""
-    return str(DmUuid(record.id, record.generation))
+    return disk_uuid(record.id, record.generation)
 
 
 def store_of(record: Record) -> str:
@@ -74,7 +75,7 @@ def node_path(record: Record) -> Path:
 
 @functools.lru_cache(maxsize=1024)
 def _node_path(device_name: str) -> Path:
-    return Path("/dev/mapper") / device_name
+    return _MAPPER / device_name
 
 
 def link_texts(record: Record) -> tuple[str, ...]:

@@ -185,7 +185,7 @@ class Host:
 
     def udev_has_open(self, device: MappedDevice) -> bool:
         """Tell whether udev has not let go of a device yet."""
-        if self.calls() <= device.udev_until_call:
+        if device.udev_until_call > 0 and self.calls() <= device.udev_until_call:
             return True
         return device.udev_until_s > 0 and self.clock.monotonic_s() < device.udev_until_s
 

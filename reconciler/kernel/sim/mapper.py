@@ -54,7 +54,7 @@ class MappedDevice:
         self.event_nr = 0
         self.handles: list[Holder] = []
         self.node_made = False
-        self.udev_until_call = -1
+        self.udev_until_call = 0
         """udev has it open until this many calls were made,"""
         self.udev_until_s = 0.0
         """or until the monotonic clock says this."""

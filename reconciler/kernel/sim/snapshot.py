@@ -11,6 +11,8 @@ import errno
 from collections.abc import Iterator
 from typing import Final, Protocol
 
+import attrs
+
 from reconciler.kernel.sim.files import in_sectors, os_error
 from reconciler.kernel.sim.loops import LOOP_MAJOR, LoopDevice, Loops
 from reconciler.kernel.sim.store import Store
@@ -127,15 +129,8 @@ class Snapshot:
 
     def table_now(self) -> SnapshotTable:
         """Return the table as the kernel prints it: with the store's own chunk size."""
-        chunk = self.store.chunk_sectors if self.store else self.table.chunk.count
-        return SnapshotTable(
-            length=self.length,
-            origin=self.table.origin,
-            cow=self.table.cow,
-            persistent=self.table.persistent,
-            chunk=in_sectors(chunk),
-            discards=self.table.discards,
-        )
+        chunk = in_sectors(self.store.chunk_sectors) if self.store else self.table.chunk
+        return self.table if chunk == self.table.chunk else attrs.evolve(self.table, chunk=chunk)
 
     def read(self, offset: int, length: int) -> bytes:
         """Read each chunk from where it is; EIO once the store is invalid."""
