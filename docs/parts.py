@@ -125,13 +125,11 @@ def events() -> str:
 
 def types() -> str:
     """Describe the classes that the fields of events are made of."""
-    asker_classes = _classes("statemachine/asker.py")
-    observed_classes = _classes("statemachine/observed.py")
     return "\n\n".join(
         f"### {node.name}\n\n{_fields(node)}"
         for node in (
-            asker_classes["Requester"],
-            observed_classes["FileIdentity"],
+            _classes("statemachine/asker.py")["Requester"],
+            _classes("statemachine/fileidentity.py")["FileIdentity"],
             _classes("statemachine/basefacts.py")["Base"],
         )
     )

@@ -19,17 +19,18 @@ from typing import Final
 import attrs
 
 from reconciler import specs
-from reconciler.config import Root
 from reconciler.drivers import longer
 from reconciler.drivers.longer import LOOP_MAJOR
 from reconciler.kernel.port import CowHeader, Kernel
 from reconciler.orphans import DELETED, Orphan, OrphanKind
+from reconciler.root import Root
 from statemachine import payloads
 from statemachine.errors import IdentityMismatch, RefusedError, UsageError
 from statemachine.events import NewEvent
+from statemachine.fileidentity import FileIdentity
 from statemachine.machine import Desired, State, Trigger
 from statemachine.names import DmUuid, origin_name
-from statemachine.observed import DeviceNumber, DmDevice, FileIdentity, Loop
+from statemachine.observed import DeviceNumber, DmDevice, Loop
 from statemachine.record import Record
 from statemachine.spec import DiskSpec, DriverChoice
 from statemachine.specreader import parse

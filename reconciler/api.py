@@ -27,7 +27,7 @@ from reconciler import observe, stateroot, thishost, wishes
 from reconciler.allowance import Allowance
 from reconciler.bases import BaseLoops
 from reconciler.clock import Clock, SystemClock
-from reconciler.config import Root, Settings
+from reconciler.config import Settings
 from reconciler.declare import Declared, Declarer
 from reconciler.drivers.port import View
 from reconciler.kernel.port import Kernel
@@ -35,6 +35,7 @@ from reconciler.lock import RootLock
 from reconciler.outcome import Waited
 from reconciler.reconcile import FindRecord, Reconciler
 from reconciler.requester import this_process
+from reconciler.root import Root
 from reconciler.specs import Sourced
 from reconciler.waiting import Waiting
 from reconciler.watch.follow import LogFollower
@@ -394,7 +395,6 @@ class Byre:
         try:
             history.prove(self.log)
             reconciler = self.reconciler()
-            names = list(self.log.names_in_use())
-            return Waiting(self, names, timeout_s).work(reconciler)
+            return Waiting(self, list(self.log.names_in_use()), timeout_s).work(reconciler)
         finally:
             self.lock.release()

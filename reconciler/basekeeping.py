@@ -28,8 +28,8 @@ from statemachine import basetable, payloads
 from statemachine.basefacts import Base
 from statemachine.errors import ActionError, IdentityMismatch, NoSuchBase, RefusedError
 from statemachine.events import CORRELATION_BYTES, EventType, NewEvent
+from statemachine.fileidentity import FileIdentity
 from statemachine.names import HOST, DiskName, base_reference
-from statemachine.observed import FileIdentity
 from statemachine.record import Record
 from statemachine.schema import IS_RARE
 

@@ -15,8 +15,8 @@ from reconciler.kernel.port import Kernel
 from reconciler.specs import Sourced
 from statemachine.errors import SpecError
 from statemachine.eventlog import EventLog
+from statemachine.fileidentity import FileIdentity
 from statemachine.names import base_reference
-from statemachine.observed import FileIdentity
 from statemachine.registry import Bases
 
 

@@ -18,8 +18,9 @@ from typing import Final
 
 from reconciler.kernel.port import Kernel
 from statemachine.errors import ActionError, IdentityMismatch
+from statemachine.fileidentity import FileIdentity
 from statemachine.names import base_marker
-from statemachine.observed import FileIdentity, Loop
+from statemachine.observed import Loop
 
 _BUSY_IS_FINE: Final = (ActionError, IdentityMismatch)
 

@@ -31,8 +31,8 @@ from reconciler.specs import Sourced
 from statemachine import payloads
 from statemachine.errors import IdentityMismatch, RefusedError
 from statemachine.events import CORRELATION_BYTES, NewEvent
+from statemachine.fileidentity import FileIdentity
 from statemachine.machine import Desired, State, Trigger
-from statemachine.observed import FileIdentity
 from statemachine.record import Record
 from statemachine.spec import DriverChoice
 from statemachine.specreader import parse

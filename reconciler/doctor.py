@@ -13,10 +13,11 @@ from typing import Final
 
 from reconciler.checkup import bounds, devices, neighbours, software, storage
 from reconciler.checkup.finding import Check, Finding, Level, Patient
-from reconciler.config import DEVICE_PREFIX, Root
 from reconciler.kernel.port import Kernel
+from reconciler.root import Root
 from statemachine.errors import ByreError
 from statemachine.logreader import LogReader
+from statemachine.names import DEVICE_PREFIX
 from statemachine.observed import Loop
 from statemachine.record import Record
 

@@ -27,9 +27,9 @@ from statemachine.errors import (
     RefusedError,
     TransientError,
 )
+from statemachine.fileidentity import FileIdentity
 from statemachine.machine import LIVE, State
 from statemachine.names import DmUuid
-from statemachine.observed import FileIdentity
 from statemachine.record import Record
 from statemachine.spec import DriverChoice
 

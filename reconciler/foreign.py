@@ -17,16 +17,17 @@ import attrs
 
 from reconciler import specs
 from reconciler.adoption import Word
-from reconciler.config import Root
 from reconciler.drivers.longer import LOOP_MAJOR
 from reconciler.kernel.port import CowHeader, Kernel
 from reconciler.orphans import DELETED, OrphanKind
 from reconciler.peers import ID, Peer
+from reconciler.root import Root
 from statemachine.errors import SpecError, UsageError
 from statemachine.eventlog import EventLog
+from statemachine.fileidentity import FileIdentity
 from statemachine.machine import State
 from statemachine.names import DmUuid
-from statemachine.observed import DeviceNumber, DmDevice, FileIdentity, Loop, SnapshotHealth
+from statemachine.observed import DeviceNumber, DmDevice, Loop, SnapshotHealth
 from statemachine.specreader import parse
 from statemachine.units import CHUNK_SIZES, SECTOR_BYTES, Bytes, Sectors
 

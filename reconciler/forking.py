@@ -19,18 +19,19 @@ from pathlib import Path
 
 import attrs
 
-from reconciler.config import Root, Settings
+from reconciler.config import Settings
 from reconciler.duplicate import Duplicate, Duplicator
 from reconciler.points import Keeper
 from reconciler.requester import request
+from reconciler.root import Root
 from reconciler.source import Sources, WhenLive
 from statemachine import payloads
 from statemachine.errors import NoSuchDisk, RefusedError, SpecError
 from statemachine.eventlog import EventLog
 from statemachine.events import NewEvent
+from statemachine.fileidentity import FileIdentity
 from statemachine.lineage import Parent
 from statemachine.machine import Desired, State, Trigger
-from statemachine.observed import FileIdentity
 from statemachine.record import Record
 from statemachine.spec import DiskSpec, DriverChoice
 from statemachine.specreader import parse

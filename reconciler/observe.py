@@ -12,14 +12,16 @@ import attrs
 
 from reconciler import allowance
 from reconciler.bases import BaseLoops
-from reconciler.config import Root, Settings
+from reconciler.config import Settings
 from reconciler.drivers.clone import Clone
 from reconciler.drivers.dm_snapshot import DmSnapshot
 from reconciler.drivers.port import Appraisal, Driver, Ground, Shape, View
 from reconciler.kernel.port import Capabilities, Kernel
+from reconciler.root import Root
 from statemachine.errors import ActionError
+from statemachine.fileidentity import FileIdentity
 from statemachine.machine import LIVE, Desired, State
-from statemachine.observed import FileIdentity, ObservedDisk
+from statemachine.observed import ObservedDisk
 from statemachine.record import Record
 from statemachine.spec import DriverChoice
 

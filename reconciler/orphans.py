@@ -2,8 +2,7 @@
 
 Found in four places: dm devices by their UUID, loop devices by their marker, files in `<root>/cow`
 by their name, and symlinks in /dev/mapper that lead nowhere under a name that a record had. What
-belongs to a disk that is on its way somewhere is no orphan, and neither is what the next pass
-of the reconciler takes care of.
+belongs to a disk that is on its way is no orphan, nor is what the next pass takes care of.
 
 `look` asks the kernel, `find` judges (pure), `newly_found` compares with the log (reads only).
 Nothing is changed here: that takes a person's word, see `reconciler.resolve`.
@@ -22,16 +21,17 @@ from typing import Final
 
 import attrs
 
-from reconciler.config import Root
 from reconciler.drivers import longer
 from reconciler.kernel.port import DmName, Kernel
+from reconciler.root import Root
 from statemachine import history, payloads
 from statemachine.errors import ActionError
 from statemachine.eventlog import EventLog
 from statemachine.events import CORRELATION_BYTES, EventType, NewEvent
+from statemachine.fileidentity import FileIdentity
 from statemachine.machine import LIVE, Desired, State
 from statemachine.names import HOST, DmUuid, base_marker
-from statemachine.observed import DmDevice, FileIdentity, LinkKind, Loop
+from statemachine.observed import DmDevice, LinkKind, Loop
 from statemachine.record import Record
 
 MAPPER: Final = Path("/dev/mapper")

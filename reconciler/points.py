@@ -22,9 +22,9 @@ from typing import Final
 import attrs
 
 from reconciler import lapse
-from reconciler.config import Root
 from reconciler.duplicate import Duplicate, Duplicator
 from reconciler.requester import request
+from reconciler.root import Root
 from reconciler.source import Sources, WhenLive
 from statemachine import lineage, payloads
 from statemachine.errors import (
@@ -37,10 +37,10 @@ from statemachine.errors import (
 )
 from statemachine.eventlog import EventLog
 from statemachine.events import NewEvent
+from statemachine.fileidentity import FileIdentity
 from statemachine.lineage import Point, Rewind
 from statemachine.machine import LIVE, Desired, State, Trigger
 from statemachine.names import point_name
-from statemachine.observed import FileIdentity
 from statemachine.record import Record
 from statemachine.spec import DriverChoice
 

@@ -35,13 +35,14 @@ from reconciler.actions import TWO_LOOPS, MakeFolder, Scene
 from reconciler.backoff import Backoff
 from reconciler.bases import BaseLoops
 from reconciler.clock import Clock
-from reconciler.config import Root, Settings
+from reconciler.config import Settings
 from reconciler.drivers.port import View
 from reconciler.folders import MadeFolders
 from reconciler.kernel.port import Kernel
 from reconciler.protect import NO_SPACE, no_room
 from reconciler.protector import Protector
 from reconciler.recording import HOLDS_BASE, uses_base_loop
+from reconciler.root import Root
 from statemachine import payloads
 from statemachine.errors import ActionError, SpecError, VersionConflict
 from statemachine.eventlog import EventLog

@@ -20,8 +20,8 @@ from reconciler.plan import Move, NoteDrift
 from statemachine import payloads
 from statemachine.errors import ActionError
 from statemachine.events import CORRELATION_BYTES, NewEvent
+from statemachine.fileidentity import FileIdentity
 from statemachine.machine import GONE, LIVE, State, Trigger
-from statemachine.observed import FileIdentity
 from statemachine.record import Record
 from statemachine.spec import DriverChoice
 

@@ -31,8 +31,9 @@ from statemachine.errors import (
     TransientError,
 )
 from statemachine.events import NewEvent
+from statemachine.fileidentity import FileIdentity
 from statemachine.names import HOST, base_marker, is_base_marker
-from statemachine.observed import DmDevice, FileIdentity, Holder, LinkKind, Loop
+from statemachine.observed import DmDevice, Holder, LinkKind, Loop
 from statemachine.record import Record
 
 FileUsers = Callable[[FileIdentity], tuple[Holder, ...]]

@@ -18,8 +18,8 @@ from pathlib import Path
 import attrs
 
 from reconciler import retold, stateroot
-from reconciler.config import Root
 from reconciler.lock import RootLock
+from reconciler.root import Root
 from statemachine import backup, database, history, payloads, proof, putback
 from statemachine.errors import IdentityMismatch, LogUnavailable
 from statemachine.eventlog import EventLog

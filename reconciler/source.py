@@ -27,11 +27,11 @@ from typing import Final
 import attrs
 
 from reconciler.clock import Clock
-from reconciler.config import Root
 from reconciler.content.changes import read_changes
 from reconciler.content.image import Image, Overlaid, Plain
 from reconciler.kernel import extents, newfile, safepath
 from reconciler.kernel.port import Kernel
+from reconciler.root import Root
 from reconciler.space import SpaceLevel, Watermarks
 from reconciler.store import files
 from statemachine.errors import (

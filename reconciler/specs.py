@@ -21,7 +21,7 @@ from reconciler.kernel import safepath
 from reconciler.kernel.port import Kernel
 from statemachine import lifetime, specreader
 from statemachine.errors import ActionError, SpecError, UsageError
-from statemachine.observed import FileIdentity
+from statemachine.fileidentity import FileIdentity
 from statemachine.spec import DiskSpec
 from statemachine.specfault import SpecFault
 from statemachine.units import LARGEST_BYTES, SECTOR_BYTES

@@ -15,9 +15,9 @@ import os
 import stat
 from pathlib import Path
 
-from reconciler.config import Root
 from reconciler.kernel import safepath
 from reconciler.kernel.files import make_parents
+from reconciler.root import Root
 from statemachine.errors import LogUnavailable, UnsafePath
 
 

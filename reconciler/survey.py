@@ -16,14 +16,16 @@ from typing import Final
 
 import attrs
 
-from reconciler.config import Root, Settings
+from reconciler.config import Settings
 from reconciler.drivers import jailing, longer
 from reconciler.drivers.cow_room import freeze_above, grow_above
 from reconciler.kernel.port import DmName, Kernel
+from reconciler.root import Root
 from reconciler.space import SpaceLevel
+from statemachine.fileidentity import FileIdentity
 from statemachine.machine import LIVE, State
 from statemachine.names import UUID_PREFIX, disk_uuid, origin_name, origin_uuid
-from statemachine.observed import DmDevice, FileIdentity, Loop, SnapshotHealth, SnapshotTable
+from statemachine.observed import DmDevice, Loop, SnapshotHealth, SnapshotTable
 from statemachine.record import Record
 from statemachine.spec import DriverChoice
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import attrs
 
 from statemachine.asker import Requester
-from statemachine.observed import FileIdentity
+from statemachine.fileidentity import FileIdentity
 
 
 @attrs.frozen(kw_only=True)

@@ -1,6 +1,6 @@
 """The codec between values and plain data: strict, so that nothing is read as what it is not.
 
-Sizes are numbers, device numbers and paths texts; what is at its default is left out. A value of
+Sizes are numbers, paths texts; what is at its default is left out. A value of
 the wrong kind raises ValueError. Pure; may be imported by payloads and record.
 """
 
@@ -15,7 +15,6 @@ from typing import Any, Final, TypeVar
 import cattrs
 
 from statemachine import quickread
-from statemachine.observed import DeviceNumber
 from statemachine.units import Bytes, Sectors
 
 T = TypeVar("T")
@@ -49,8 +48,6 @@ def _converter() -> cattrs.Converter:
     for unit in (Bytes, Sectors):
         converter.register_unstructure_hook(unit, int)
         converter.register_structure_hook(unit, lambda count, kind: kind(count))
-    converter.register_unstructure_hook(DeviceNumber, str)
-    converter.register_structure_hook(DeviceNumber, lambda text, kind: kind.parse(text))
     converter.register_unstructure_hook_func(_is_path, str)
     converter.register_structure_hook_func(_is_path, lambda text, _: Path(text))
     converter.register_unstructure_hook_func(_is_enum, lambda member: member.value)

@@ -14,9 +14,9 @@ from typing import Any, Final
 import attrs
 
 from statemachine.asker import Requester
+from statemachine.fileidentity import FileIdentity
 from statemachine.lineage import Parent, Point, Rewind
 from statemachine.machine import State, Trigger
-from statemachine.observed import FileIdentity
 
 ADOPTED: Final = "adopted"
 """The `why` of a declaration by which a person took in what the kernel has and the log had not."""

@@ -19,11 +19,12 @@ from statemachine.events import Event, EventType, check_hash
 from statemachine.head import Noted
 from statemachine.logreader import PAGE_EVENTS, LogReader
 from statemachine.proof import Verification, verify
-from statemachine.questions import Question, as_json, iso
+from statemachine.questions import Question, as_json
 from statemachine.record import Record
 from statemachine.roster import Roster
 from statemachine.schema import IS_RARE
 from statemachine.search import search
+from statemachine.utc import iso
 
 if TYPE_CHECKING:
     import sqlite3

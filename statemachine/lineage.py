@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import attrs
 
-from statemachine.observed import FileIdentity
+from statemachine.fileidentity import FileIdentity
 
 
 @attrs.frozen(kw_only=True)

@@ -23,6 +23,9 @@ NAME_RULE: Final = (
 HOST: Final = "@host"
 """The name under which events of the host itself stand in the log; no disk can have it."""
 
+DEVICE_PREFIX: Final = "byre-"
+"""What our dm devices' names begin with by default; for people, never for identity."""
+
 LOG_NAME: Final = "byre.db"
 """The log's file in the state root."""
 

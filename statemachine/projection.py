@@ -16,10 +16,10 @@ import attrs
 from statemachine import ending, failures, handover, keeping, payloads, setbacks, smaller
 from statemachine.errors import ForeignDevice
 from statemachine.events import Event
+from statemachine.fileidentity import FileIdentity
 from statemachine.jail import path_in
 from statemachine.machine import GONE, LIVE, State, Trigger, is_met
 from statemachine.names import HOST
-from statemachine.observed import FileIdentity
 from statemachine.plight import InFlight
 from statemachine.record import Record
 from statemachine.units import Bytes

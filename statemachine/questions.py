@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any, Final
 
 import attrs
 
 from statemachine import shorthand
 from statemachine.events import Event, EventType
+from statemachine.utc import iso
 
 OUTCOMES: Final[dict[str, tuple[EventType, str]]] = {
     "completed": (EventType.TRANSITION_COMPLETED, ""),
@@ -168,9 +168,3 @@ def as_text(event: Event) -> dict[str, Any]:
 
 
 _NAMES: Final = tuple(each.name.removesuffix("_text") for each in attrs.fields(Event))
-
-
-def iso(at_ns: int) -> str:
-    """Return UTC nanoseconds as "2026-11-21T08:00:00.123456789Z"."""
-    seconds, nanoseconds = divmod(at_ns, 1_000_000_000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{nanoseconds:09d}Z"

@@ -16,9 +16,9 @@ from typing import Any, Final
 import attrs
 
 from statemachine import codec
+from statemachine.fileidentity import FileIdentity
 from statemachine.lineage import Parent, Point, Rewind
 from statemachine.machine import Desired, State, is_met
-from statemachine.observed import FileIdentity
 from statemachine.plight import Failure, Fault, Frozen, Held, InFlight, Lapsed
 from statemachine.spec import DiskSpec
 from statemachine.units import Bytes

@@ -10,7 +10,6 @@ is `PRAGMA user_version`. May be imported by what reads or writes the file.
 from __future__ import annotations
 
 import contextlib
-import secrets
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
@@ -218,6 +217,8 @@ def _create(database: Database) -> None:
         not_null=set(DISK_COLUMNS) - {"name", "next_retry_at"},
         strict=True,
     )
+    import secrets  # noqa: PLC0415 - only whoever makes a log needs chance
+
     database.table("meta").create({"key": str, "value": str}, pk="key", strict=True)
     database.table("meta").insert({"key": "root_id", "value": secrets.token_hex(8)})
     for statement in _statements(_GUARDS):

@@ -11,8 +11,8 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from statemachine.diskfacts import TransitionCompleted
+from statemachine.fileidentity import FileIdentity
 from statemachine.machine import State, Trigger
-from statemachine.observed import FileIdentity
 from statemachine.spec import DriverChoice
 
 

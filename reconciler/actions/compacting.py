@@ -13,7 +13,7 @@ import attrs
 
 from reconciler.actions.scene import Scene
 from reconciler.kernel.storejob import StoreJob
-from statemachine.observed import FileIdentity
+from statemachine.fileidentity import FileIdentity
 from statemachine.units import Bytes
 
 

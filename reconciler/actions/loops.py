@@ -21,8 +21,9 @@ from statemachine.errors import (
     RefusedError,
     TransientError,
 )
+from statemachine.fileidentity import FileIdentity
 from statemachine.names import cow_marker
-from statemachine.observed import FileIdentity, Loop
+from statemachine.observed import Loop
 
 TWO_LOOPS: Final = "two-loops"
 NO_DIRECT_IO: Final = "no-direct-io"

@@ -14,7 +14,8 @@ import attrs
 from reconciler.bases import BaseLoops
 from reconciler.kernel.port import Kernel
 from statemachine.errors import BlockedError, TransientError
-from statemachine.observed import DeviceNumber, FileIdentity, Holder, Loop
+from statemachine.fileidentity import FileIdentity
+from statemachine.observed import DeviceNumber, Holder, Loop
 
 
 @attrs.define(kw_only=True, eq=False)

@@ -26,9 +26,9 @@ from statemachine import payloads
 from statemachine.commits import Commit
 from statemachine.eventlog import EventLog
 from statemachine.events import NewEvent
+from statemachine.fileidentity import FileIdentity
 from statemachine.machine import State, Trigger
 from statemachine.names import LOG_NAME
-from statemachine.observed import FileIdentity
 from statemachine.schema import DISK_COLUMNS, EVENT_COLUMNS
 from statemachine.units import Bytes
 

@@ -21,9 +21,9 @@ from reconciler import recording
 from statemachine import payloads
 from statemachine.eventlog import EventLog
 from statemachine.events import NewEvent
+from statemachine.fileidentity import FileIdentity
 from statemachine.machine import LIVE, Desired, State, Trigger
 from statemachine.names import HOST
-from statemachine.observed import FileIdentity
 from statemachine.stories import Scribe, Told
 from statemachine.units import Bytes
 

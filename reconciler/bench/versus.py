@@ -25,9 +25,9 @@ from statemachine import payloads
 from statemachine.diskrows import read_record
 from statemachine.eventlog import EventLog
 from statemachine.events import NewEvent
+from statemachine.fileidentity import FileIdentity
 from statemachine.machine import State, Trigger
 from statemachine.names import LOG_NAME
-from statemachine.observed import FileIdentity
 from statemachine.roster import replay
 from statemachine.units import Bytes
 

@@ -15,10 +15,11 @@ import attrs
 
 from reconciler.chaos.log import FragileLog, new_log
 from reconciler.clock import FakeClock
-from reconciler.config import Root, Settings
+from reconciler.config import Settings
 from reconciler.declare import Declarer
 from reconciler.kernel.sim import SimCrash, SimKernel
 from reconciler.reconcile import Reconciler, Settled
+from reconciler.root import Root
 from reconciler.workers import AFTER_ERROR_S
 from statemachine.errors import ByreError, LogDamaged
 from statemachine.names import LOG_NAME

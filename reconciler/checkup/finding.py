@@ -18,8 +18,9 @@ from pathlib import Path
 
 import attrs
 
-from reconciler.config import DEVICE_PREFIX, Root
 from reconciler.kernel.probe import dm_targets, reflink_refusal
+from reconciler.root import Root
+from statemachine.names import DEVICE_PREFIX
 from statemachine.observed import Loop
 from statemachine.record import Record
 

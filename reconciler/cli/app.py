@@ -10,14 +10,18 @@ import importlib
 import os
 import sys
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 import click
 
 from reconciler.cli import say
-from reconciler.config import DEVICE_PREFIX, Root, Settings
+from reconciler.root import Root
 from statemachine.errors import ByreError
+from statemachine.names import DEVICE_PREFIX
+
+if TYPE_CHECKING:
+    from reconciler.config import Settings
 
 EXAMPLES: Final = """\b
 Examples:
@@ -79,6 +83,8 @@ class Context:
 
     def settings_with(self, **given: object) -> Settings:
         """Return the same with more that was given; see `Settings.read`."""
+        from reconciler.config import Settings  # noqa: PLC0415 - not for those who only ask the log
+
         return Settings.read(self.root.config, device_prefix=self.device_prefix, **given)
 
 
@@ -147,6 +153,8 @@ def cli(ctx: click.Context, root: Path | None, device_prefix: str | None) -> Non
     """Keep the copy-on-write disks of sandboxes as they should be, and tell what happened."""
     where = Root(root) if root else Root.from_environment(os.environ, uid=os.getuid())
     if device_prefix is not None:
+        from reconciler.config import Settings  # noqa: PLC0415 - as above
+
         Settings(device_prefix=device_prefix)  # refused here, whatever the command makes of it
     ctx.obj = Context(root=where, device_prefix=device_prefix)
 

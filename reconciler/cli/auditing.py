@@ -17,9 +17,9 @@ from reconciler.clock import SystemClock
 from statemachine import clocksteps, proof, signing
 from statemachine.errors import ByreError, IdentityMismatch, LogDamaged, RefusedError, UsageError
 from statemachine.events import GENESIS
-from statemachine.history import iso
 from statemachine.logreader import LogReader
 from statemachine.statement import Statement, parse
+from statemachine.utc import iso
 
 HEAD_BYTES_MAX: Final = 65_536
 """A statement has less than a thousand."""

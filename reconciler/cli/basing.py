@@ -17,8 +17,8 @@ from reconciler.cli.interrupting import ended_by_signals
 from reconciler.cli.progress import byte_progress
 from statemachine.basefacts import Base
 from statemachine.names import DiskName, disk_name
-from statemachine.questions import iso
 from statemachine.units import Bytes
+from statemachine.utc import iso
 
 _DIGITS = 12
 """So much of a digest is in a table."""

@@ -15,6 +15,7 @@ from reconciler.cli.app import Context
 from reconciler.cli.interrupting import ended_by_signals
 from reconciler.cli.progress import byte_progress
 from reconciler.cli.suspending import when_live_option
+from reconciler.cli.wishing import claimed
 from reconciler.peers import PEERS
 from reconciler.source import WhenLive
 from statemachine.spec import DriverChoice
@@ -122,7 +123,7 @@ def export_command(
     help="How it is built; auto takes dm-snapshot where the kernel has it.",
 )
 @options.reasoned
-@options.claimed
+@claimed
 @options.output("table", "json")
 @click.pass_obj
 def import_command(

@@ -10,6 +10,7 @@ import click
 from reconciler.api import Byre
 from reconciler.cli import describe, options, say
 from reconciler.cli.app import Context
+from reconciler.cli.wishing import Wish, claimed, wishing
 from reconciler.declare import Declared
 from reconciler.lock import RootLock
 from reconciler.outcome import Waited
@@ -33,14 +34,14 @@ EXIT_ORDER = (4, 1, 5)
     "-f", "--file", "where", required=True, metavar="FILE|DIR|-", help="TOML, YAML or JSON."
 )
 @click.option("--prune", is_flag=True, help="Also remove every disk that the specs do not name.")
-@options.wishing
+@wishing
 @click.pass_obj
 def apply_command(
     ctx: Context,
     *,
     where: str,
     prune: bool,
-    wish: options.Wish,
+    wish: Wish,
 ) -> int:
     """Declare every disk of a file, a folder or standard input; all of them or none."""
     wanted = read(where)
@@ -123,7 +124,7 @@ def apply_command(
     help="What becomes of it then: pause by default, remove of a throwaway disk.",
 )
 @click.option("--idle-pause", metavar="TIME", help="Pause it when nobody wrote to it for so long.")
-@options.wishing
+@wishing
 @click.pass_obj
 def create_command(
     ctx: Context,
@@ -146,7 +147,7 @@ def create_command(
     expires_at: str | None,
     on_expiry: str | None,
     idle_pause: str | None,
-    wish: options.Wish,
+    wish: Wish,
 ) -> int:
     """Declare one disk."""
     table: dict[str, object] = {"name": name, "base": base, "state": desired, "driver": driver}
@@ -169,13 +170,13 @@ def create_command(
 def _commanding(trigger: Trigger, text: str, example: str) -> click.Command:
     @click.command(trigger.value, epilog=options.epilog(example), help=text)
     @options.names(required=True)
-    @options.wishing
+    @wishing
     @click.pass_obj
     def command(
         ctx: Context,
         *,
         names: tuple[str, ...],
-        wish: options.Wish,
+        wish: Wish,
     ) -> int:
         with opened(ctx) as byre:
             declared = byre.command(
@@ -199,14 +200,14 @@ pause_command = _commanding(
 )
 @options.names(required=True)
 @click.option("--to", "point", metavar="POINT", help="Go back to a kept point; one NAME only.")
-@options.wishing
+@wishing
 @click.pass_obj
 def restore_command(
     ctx: Context,
     *,
     names: tuple[str, ...],
     point: str | None,
-    wish: options.Wish,
+    wish: Wish,
 ) -> int:
     """Bring paused disks back to life, with their data.
 
@@ -246,7 +247,7 @@ remove_command = _commanding(
 @click.option("--expires-at", metavar="WHEN", help="Until when: ISO 8601 with its offset.")
 @click.option("--forever", is_flag=True, help="Until somebody says otherwise.")
 @options.reasoned
-@options.claimed
+@claimed
 @options.output("table", "json")
 @click.pass_obj
 def extend_command(
@@ -274,7 +275,7 @@ def extend_command(
             reason=reason,
             on_behalf_of=on_behalf_of,
         )
-        told = options.Wish(
+        told = Wish(
             wait=False, timeout_s=0.0, reason=reason, on_behalf_of=on_behalf_of, output=output
         )
         return finish(byre, declared, told)
@@ -282,13 +283,13 @@ def extend_command(
 
 @click.command("retry", epilog=options.epilog("byre retry sb-1 --wait"))
 @options.names(required=True)
-@options.wishing
+@wishing
 @click.pass_obj
 def retry_command(
     ctx: Context,
     *,
     names: tuple[str, ...],
-    wish: options.Wish,
+    wish: Wish,
 ) -> int:
     """Try failing, stalled or faulted disks again, now."""
     with opened(ctx) as byre:
@@ -309,7 +310,7 @@ def unique(names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def finish(byre: Byre, declared: Sequence[Declared], wish: options.Wish) -> int:
+def finish(byre: Byre, declared: Sequence[Declared], wish: Wish) -> int:
     """Wait if asked to, answer, and return the exit code."""
     for each in declared:
         note = f": {each.note}" if each.note else ""

@@ -9,10 +9,10 @@ from typing import Any
 from statemachine.conditions import conditions
 from statemachine.errors import ByreError
 from statemachine.lineage import Point
-from statemachine.questions import iso
 from statemachine.record import Record
 from statemachine.spec import DiskSpec
 from statemachine.units import Bytes
+from statemachine.utc import iso
 
 Allocated = Callable[[Path], Bytes]
 

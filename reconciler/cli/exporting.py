@@ -13,6 +13,7 @@ import click
 
 from reconciler.cli import options, say
 from reconciler.cli.app import Context
+from reconciler.cli.asking import asking
 from reconciler.cli.printing import printer
 from reconciler.export import cloudevents, otlp
 from reconciler.export.spans import Span, Spans
@@ -55,7 +56,7 @@ SPANS_AT_ONCE: Final = 500
     metavar="S",
     help="How long one request to the endpoint may take, in seconds.",
 )
-@options.asking
+@asking
 @options.archives
 @click.pass_obj
 def export_command(

@@ -10,6 +10,7 @@ from reconciler.cli.app import Context
 from reconciler.cli.declaring import finish
 from reconciler.cli.interrupting import ended_by_signals
 from reconciler.cli.suspending import when_live_option
+from reconciler.cli.wishing import Wish, wishing
 from reconciler.declare import Declared
 from reconciler.source import WhenLive
 from statemachine.machine import Desired
@@ -32,7 +33,7 @@ from statemachine.machine import Desired
     help="What the new disks should be.",
 )
 @when_live_option
-@options.wishing
+@wishing
 @click.pass_obj
 def fork_command(
     ctx: Context,
@@ -41,7 +42,7 @@ def fork_command(
     names: tuple[str, ...],
     state: str,
     when_live: str,
-    wish: options.Wish,
+    wish: Wish,
 ) -> int:
     """Make new disks of a paused or live disk: the same base, and a copy of its own file.
 

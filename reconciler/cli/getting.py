@@ -12,7 +12,6 @@ from reconciler import thishost
 from reconciler.cli import describe, options, say
 from reconciler.cli.app import Context
 from reconciler.clock import SystemClock
-from reconciler.limits import Limits
 from statemachine.errors import NoSuchDisk, UsageError
 from statemachine.logreader import LogReader
 from statemachine.record import Record
@@ -61,11 +60,14 @@ def get_command(
 
 def _sum_up(ctx: Context, log: LogReader) -> None:
     """Say how much of the root's limits is used, where it has any."""
-    with contextlib.suppress(UsageError):  # the disks can be shown whatever the settings are
+    with contextlib.suppress(UsageError, OSError):  # the disks can be shown whatever they are
+        if not ctx.root.config.exists():
+            return
+        from reconciler import allowance  # noqa: PLC0415 - only for a root with settings
+        from reconciler.limits import Limits  # noqa: PLC0415
+
         limits = ctx.settings.limits
         if limits != Limits():
-            from reconciler import allowance  # noqa: PLC0415 - only for a root with limits
-
             used = allowance.used(log, thishost.kernel(), ctx.root.cows)
             say.person(f"limits: {allowance.summary(limits, used)}")
 

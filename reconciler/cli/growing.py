@@ -8,6 +8,7 @@ import click
 from reconciler.cli import options
 from reconciler.cli.app import Context
 from reconciler.cli.declaring import finish, opened, unique
+from reconciler.cli.wishing import Wish, wishing
 from statemachine.errors import UsageError
 from statemachine.units import Bytes, UnitError
 
@@ -44,7 +45,7 @@ class Size(click.ParamType[Bytes]):
     is_flag=True,
     help="Wait, then check the ext4 file system on it and make it as large; nobody may use it.",
 )
-@options.wishing
+@wishing
 @click.pass_obj
 def grow_command(
     ctx: Context,
@@ -53,7 +54,7 @@ def grow_command(
     size: Bytes | None,
     cow_max: Bytes | None,
     resize_fs: bool,
-    wish: options.Wish,
+    wish: Wish,
 ) -> int:
     """Make a disk larger than its base, or let its CoW file become larger.
 
@@ -77,13 +78,13 @@ def grow_command(
 
 @click.command("sparsify", epilog=options.epilog("byre sparsify sb-1 --wait"))
 @options.names(required=True)
-@options.wishing
+@wishing
 @click.pass_obj
 def sparsify_command(
     ctx: Context,
     *,
     names: tuple[str, ...],
-    wish: options.Wish,
+    wish: Wish,
 ) -> int:
     """Make the CoW files of paused disks smaller: what is equal to the base goes, zeros are holes.
 

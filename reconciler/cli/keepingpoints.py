@@ -10,6 +10,7 @@ from reconciler.cli import describe, options, say
 from reconciler.cli.app import Context
 from reconciler.cli.interrupting import ended_by_signals
 from reconciler.cli.suspending import when_live_option
+from reconciler.cli.wishing import claimed
 from reconciler.clock import SystemClock
 from reconciler.source import WhenLive
 from statemachine.errors import NoSuchDisk
@@ -42,7 +43,7 @@ from statemachine.units import Bytes
 )
 @when_live_option
 @options.reasoned
-@options.claimed
+@claimed
 @options.output("table", "json")
 @click.pass_obj
 def checkpoint_command(

@@ -7,6 +7,7 @@ import click
 from reconciler.cli import options
 from reconciler.cli.app import Context
 from reconciler.cli.declaring import finish, opened
+from reconciler.cli.wishing import Wish, wishing
 
 
 @click.command("link", epilog=options.epilog("byre link sb-2 --from sb-1 --wait"))
@@ -19,14 +20,14 @@ from reconciler.cli.declaring import finish, opened
     shell_complete=options.complete_names,
     help="The disk whose link it is.",
 )
-@options.wishing
+@wishing
 @click.pass_obj
 def link_command(
     ctx: Context,
     *,
     new: str,
     old: str,
-    wish: options.Wish,
+    wish: Wish,
 ) -> int:
     """Have the link of disk OLD lead to disk NEW, and belong to it from now on.
 

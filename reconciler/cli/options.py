@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import re
 from collections.abc import Callable
@@ -10,21 +9,16 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-import attrs
 import click
 
-from reconciler.config import Root
-from reconciler.requester import checked_claim
+from reconciler.root import Root
 from statemachine.errors import ByreError, UsageError
-from statemachine.machine import Trigger
-from statemachine.questions import OUTCOMES, Question
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 DEFAULT_TIMEOUT_S: Final = 60.0
 TIMEOUT_S_MAX: Final = 86_400.0
 
-_CORRELATION: Final = re.compile(r"[0-9a-f]{4,32}")
 _RELATIVE: Final = re.compile(r"(\d{1,9})\s*([a-z]+?)s?(?:\s+ago)?", re.IGNORECASE)
 _UNITS: Final = {
     "s": 1,
@@ -88,105 +82,6 @@ def reasoned(command: F) -> F:
     return click.option(
         "--reason", default="", metavar="TEXT", help="Why; recorded with what is asked for."
     )(command)
-
-
-def _correlation(ctx: click.Context, option: click.Parameter, text: str | None) -> str | None:
-    del ctx, option
-    if text is not None and _CORRELATION.fullmatch(text.lower()) is None:
-        msg = f"{text!r} is no correlation id; allowed: its first 4 to 32 hex digits"
-        raise click.BadParameter(msg)
-    return text.lower() if text is not None else None
-
-
-_ASKING: Final = (
-    click.option("--generation", type=click.IntRange(min=0), help="Only this life of the disk."),
-    click.option("--since", type=Moment(), help="Only events from this time on."),
-    click.option("--until", type=Moment(), help="Only events before this time."),
-    click.option("--type", help="A type (disk.declared) or its first word (transition)."),
-    click.option(
-        "--trigger", type=click.Choice([each.value for each in Trigger]), help="Only of this one."
-    ),
-    click.option(
-        "--actor", metavar="WHO", help="A user's name, 'uid:1000', or 'reconciler' for byre itself."
-    ),
-    click.option("--on-behalf-of", metavar="TEXT", help="Only what was asked for with this claim."),
-    click.option(
-        "--correlation",
-        callback=_correlation,
-        metavar="ID",
-        help="A request, with all that followed from it; the first 4 digits or more.",
-    ),
-    click.option(
-        "--outcome",
-        type=click.Choice(list(OUTCOMES)),
-        help="Only transitions that ended so; failed ones also by consequence.",
-    ),
-    click.option("--text", metavar="TEXT", help="Part of the reason or the data, in any case."),
-    click.option(
-        "--after", type=click.IntRange(min=0), default=0, metavar="SEQ", help="Go on after this."
-    ),
-    click.option("--before", type=click.IntRange(min=1), metavar="SEQ", help="Go on before this."),
-)
-
-
-def asking(command: F) -> F:
-    """Add every filter of a question; the command gets them as one `question`."""
-
-    @functools.wraps(command)
-    def wrapped(*arguments: object, **given: object) -> object:
-        asked: dict[str, Any] = {key: given.pop(key) for key in _QUESTION_FIELDS & given.keys()}
-        return command(*arguments, question=Question(**asked), **given)
-
-    made: Any = wrapped
-    for option in reversed(_ASKING):
-        made = option(made)
-    found: F = made
-    return found
-
-
-_QUESTION_FIELDS: Final = frozenset(attrs.fields_dict(Question)) - {"disk", "newest_first"}
-
-
-def claimed(command: F) -> F:
-    """Add `--on-behalf-of`."""
-    return click.option(
-        "--on-behalf-of",
-        default="",
-        metavar="TEXT",
-        callback=_claim,
-        help="For whom; recorded as a claim beside who really asked.",
-    )(command)
-
-
-def _claim(ctx: click.Context, option: click.Parameter, text: str) -> str:
-    del ctx, option
-    return checked_claim(text)
-
-
-@attrs.frozen(kw_only=True)
-class Wish:
-    """What a command that declares something was told besides what it declares."""
-
-    wait: bool
-    timeout_s: float
-    reason: str
-    on_behalf_of: str
-    output: str
-
-
-def wishing(command: F) -> F:
-    """Add `--wait`, `--timeout`, `--reason`, `--on-behalf-of`, `-o`; the command gets a `wish`."""
-
-    @functools.wraps(command)
-    def wrapped(*arguments: object, **given: object) -> object:
-        told: dict[str, Any] = {field: given.pop(field) for field in attrs.fields_dict(Wish)}
-        return command(*arguments, wish=Wish(**told), **given)
-
-    made: Any = wrapped
-    for option in (output("table", "json"), claimed, reasoned, waiting):
-        made = option(made)
-    found: F = made
-    return found
 
 
 archives = click.option(

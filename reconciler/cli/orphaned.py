@@ -12,9 +12,10 @@ from reconciler.adoption import Word
 from reconciler.api import Byre
 from reconciler.cli import options, say
 from reconciler.cli.app import Context
+from reconciler.cli.wishing import claimed
 from reconciler.orphans import Orphan, survey
 from statemachine.errors import ActionError
-from statemachine.history import iso
+from statemachine.utc import iso
 
 ADOPT_WAIT_S: Final = 30.0
 """How long the one look may take that an adopted disk gets at once."""
@@ -35,7 +36,7 @@ ADOPT_WAIT_S: Final = 30.0
 @click.option("--as", "as_name", metavar="DISK", help="With --adopt: what the disk is called.")
 @click.option("--base", metavar="PATH", help="With --adopt: the image that it was made on.")
 @options.reasoned
-@options.claimed
+@claimed
 @options.output("table", "json")
 @click.pass_obj
 def orphans_command(

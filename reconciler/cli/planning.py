@@ -21,11 +21,11 @@ from reconciler.store import files
 from statemachine import projection
 from statemachine.errors import ByreError
 from statemachine.events import Event, NewEvent, encode
-from statemachine.history import iso
 from statemachine.observed import SnapshotStatus
 from statemachine.plight import Failure
 from statemachine.record import Record
 from statemachine.spec import DriverChoice
+from statemachine.utc import iso
 
 
 @click.command("plan", epilog=options.epilog("byre plan", "byre plan -f disks.toml -o json"))

@@ -13,8 +13,8 @@ from reconciler.cli.app import Context
 from reconciler.requester import this_process
 from statemachine import logsize, retention
 from statemachine.eventlog import EventLog
-from statemachine.history import iso
 from statemachine.logreader import LogReader
+from statemachine.utc import iso
 
 BEFORE = "90d"
 """Younger events are what people ask for when something has gone wrong."""

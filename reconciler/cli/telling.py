@@ -12,6 +12,7 @@ import click
 from reconciler.api import Byre
 from reconciler.cli import options, say
 from reconciler.cli.app import Context
+from reconciler.cli.asking import asking
 from reconciler.cli.printing import Printer, printer
 from statemachine.errors import NoSuchDisk, UsageError
 from statemachine.events import Event
@@ -32,7 +33,7 @@ from statemachine.questions import Question
     ),
 )
 @click.argument("name", required=False, shell_complete=options.complete_names)
-@options.asking
+@asking
 @options.archives
 @click.option("--newest-first", is_flag=True, help="Begin with what happened last.")
 @click.option(

@@ -14,7 +14,8 @@ from reconciler.cli.app import Context
 from statemachine.errors import LogUnavailable, UsageError
 from statemachine.lives import PARTS_MAX, Life, TooManyParts, lives
 from statemachine.past import Past
-from statemachine.questions import Question, iso
+from statemachine.questions import Question
+from statemachine.utc import iso
 
 
 @click.command(

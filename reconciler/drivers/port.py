@@ -15,9 +15,9 @@ import attrs
 
 from reconciler.actions import Action
 from reconciler.bases import BaseLoops
-from reconciler.config import Root
 from reconciler.drivers.cow_room import CowRoom
 from reconciler.kernel.port import Capabilities, Kernel
+from reconciler.root import Root
 from reconciler.space import Space
 from statemachine.machine import Trigger
 from statemachine.observed import LinkKind, ObservedDisk

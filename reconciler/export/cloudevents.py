@@ -12,7 +12,7 @@ import json
 from typing import Any, Final
 
 from statemachine.events import Event
-from statemachine.questions import iso
+from statemachine.utc import iso
 
 TYPE_PREFIX: Final = "byre."
 

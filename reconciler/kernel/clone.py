@@ -15,7 +15,7 @@ from pathlib import Path
 from reconciler.kernel import extents, newfile, safepath
 from reconciler.kernel.files import make_parents, mismatch, same_inode
 from reconciler.kernel.port import CloneMethod
-from statemachine.observed import FileIdentity
+from statemachine.fileidentity import FileIdentity
 from statemachine.units import Bytes
 
 

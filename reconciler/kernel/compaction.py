@@ -16,7 +16,7 @@ from reconciler.kernel.storejob import Compaction, StoreJob
 from reconciler.store import compact, reader
 from reconciler.store.files import check_open
 from reconciler.store.layout import Header, StoreError
-from statemachine.observed import FileIdentity
+from statemachine.fileidentity import FileIdentity
 from statemachine.units import SECTOR_BYTES, Bytes
 
 

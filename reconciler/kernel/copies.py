@@ -10,7 +10,7 @@ from pathlib import Path
 from reconciler.kernel import clone
 from reconciler.kernel.ioctl import failing
 from reconciler.kernel.port import CloneMethod
-from statemachine.observed import FileIdentity
+from statemachine.fileidentity import FileIdentity
 from statemachine.units import Bytes
 
 

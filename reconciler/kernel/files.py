@@ -26,7 +26,7 @@ from reconciler.kernel.safepath import Place
 from reconciler.store import layout
 from reconciler.store.layout import StoreError
 from statemachine.errors import IdentityMismatch, UnsafePath
-from statemachine.observed import FileIdentity
+from statemachine.fileidentity import FileIdentity
 from statemachine.units import LARGEST_BYTES, SECTOR_BYTES, Bytes
 
 _FOLDER_MODE: Final = 0o755

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from statemachine.observed import FileIdentity
+    from statemachine.fileidentity import FileIdentity
 
 Tell = Callable[[int, int], None]
 """Is told how many bytes are done, of how many."""

@@ -23,7 +23,7 @@ from reconciler.kernel.files import mismatch, same_inode
 from reconciler.kernel.imageport import Images, Tell
 from reconciler.kernel.ioctl import failing
 from statemachine.errors import IdentityMismatch
-from statemachine.observed import FileIdentity
+from statemachine.fileidentity import FileIdentity
 
 # include/uapi/linux/fsverity.h: _IOW('f', 133, struct fsverity_enable_arg of 128 bytes),
 # _IOWR('f', 134, struct fsverity_digest of 4 bytes, and the digest after it)

@@ -31,12 +31,12 @@ from reconciler.kernel.ioctl import failing, refuse
 from reconciler.kernel.loopdev import LoopDevices
 from reconciler.kernel.port import Capabilities, CowHeader, DmName, FreeSpace, Kernel
 from statemachine.errors import ForeignDevice, IdentityMismatch, RefusedError, from_oserror
+from statemachine.fileidentity import FileIdentity
 from statemachine.jail import Jail
 from statemachine.names import UUID_PREFIX
 from statemachine.observed import (
     DeviceNumber,
     DmDevice,
-    FileIdentity,
     Holder,
     LinkObservation,
     Loop,

@@ -16,7 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from statemachine.observed import FileIdentity, Holder
+from statemachine.fileidentity import FileIdentity
+from statemachine.observed import Holder
 
 PROC: Final = Path("/proc")
 _USERS_MAX: Final = 64

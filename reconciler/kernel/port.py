@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from statemachine.fileidentity import FileIdentity
     from statemachine.jail import Jail
     from statemachine.observed import (
         DeviceNumber,
         DmDevice,
-        FileIdentity,
         Holder,
         LinkObservation,
         Loop,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import attrs
 
-from statemachine.observed import FileIdentity
+from statemachine.fileidentity import FileIdentity
 from statemachine.units import Bytes
 
 

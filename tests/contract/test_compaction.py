@@ -9,7 +9,7 @@ import pytest
 
 from reconciler.kernel.storejob import Compaction, StoreJob
 from statemachine.errors import IdentityMismatch
-from statemachine.observed import FileIdentity
+from statemachine.fileidentity import FileIdentity
 from statemachine.units import Bytes
 from tests.contract.disk import CHUNK, MIB, Disk, Lab
 

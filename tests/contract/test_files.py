@@ -10,7 +10,7 @@ import pytest
 
 from reconciler.kernel.port import CloneMethod, CowHeader
 from statemachine.errors import BlockedError, IdentityMismatch, PermanentError
-from statemachine.observed import FileIdentity
+from statemachine.fileidentity import FileIdentity
 from statemachine.units import Bytes
 from tests.contract.disk import CHUNK, KIB, MIB, Lab, eventually
 from tests.contract.world import World

@@ -8,7 +8,8 @@ import attrs
 import pytest
 
 from statemachine.errors import ActionError, IdentityMismatch
-from statemachine.observed import FileIdentity, SnapshotHealth
+from statemachine.fileidentity import FileIdentity
+from statemachine.observed import SnapshotHealth
 from statemachine.units import Bytes, Sectors
 from tests.contract.disk import CHUNK, MIB, Lab
 

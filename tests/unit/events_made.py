@@ -6,9 +6,9 @@ from pathlib import Path
 
 from statemachine import payloads
 from statemachine.events import EventType, NewEvent
+from statemachine.fileidentity import FileIdentity
 from statemachine.machine import Desired
 from statemachine.names import HOST, disk_name
-from statemachine.observed import FileIdentity
 from statemachine.spec import DiskSpec
 from statemachine.units import Bytes
 

@@ -16,8 +16,9 @@ from reconciler.kernel.sim.faults import When
 from reconciler.orphans import OrphanKind, survey
 from reconciler.peers import ARCBOX, IGNITE, PEERS, WRENN, Peer
 from statemachine.errors import IdentityMismatch, RefusedError, UsageError
+from statemachine.fileidentity import FileIdentity
 from statemachine.machine import State, Trigger
-from statemachine.observed import FileIdentity, Holder
+from statemachine.observed import Holder
 from tests.unit.builders import BASE, MIB, Stage
 from tests.unit.strays import add_foreign_snapshot, add_loop, add_store
 

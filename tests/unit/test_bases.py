@@ -6,8 +6,8 @@ from pathlib import Path
 
 from reconciler.bases import BaseLoops
 from reconciler.kernel.sim import SimKernel
+from statemachine.fileidentity import FileIdentity
 from statemachine.names import base_marker
-from statemachine.observed import FileIdentity
 
 ROOT_ID, OTHER_ROOT_ID = "0" * 16, "1" * 16
 BASE = Path("/srv/base.ext4")

@@ -13,7 +13,7 @@ from reconciler.kernel.linux import LinuxKernel
 from reconciler.kernel.storejob import StoreJob
 from reconciler.store.finding import StoreDamaged
 from reconciler.store.layout import Header
-from statemachine.observed import FileIdentity
+from statemachine.fileidentity import FileIdentity
 from statemachine.units import Bytes
 from tests.unit.cowfiles import HEADER, SMALL, written
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.config import Root, Settings
+from reconciler.config import Settings
+from reconciler.root import Root
 from statemachine.errors import UsageError
 
 

@@ -18,9 +18,9 @@ from reconciler import clash, doctor, udev
 from reconciler.checkup import devices, neighbours, software, storage
 from reconciler.checkup.finding import Check, Finding, Level, Patient
 from reconciler.cli.app import run
-from reconciler.config import Root
 from reconciler.kernel.linux import LinuxKernel
 from reconciler.kernel.probe import reflink_refusal
+from reconciler.root import Root
 from statemachine.eventlog import EventLog
 from statemachine.events import EventType, NewEvent
 from statemachine.names import HOST

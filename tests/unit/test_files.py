@@ -12,7 +12,7 @@ from reconciler.kernel import extents, ioctl
 from reconciler.kernel.linux import LinuxKernel
 from reconciler.kernel.port import CloneMethod, CowHeader
 from statemachine.errors import BlockedError, IdentityMismatch, PermanentError
-from statemachine.observed import FileIdentity
+from statemachine.fileidentity import FileIdentity
 from statemachine.units import Bytes
 
 kernel = LinuxKernel()

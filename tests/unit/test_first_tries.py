@@ -12,7 +12,8 @@ from reconciler.bases import BaseLoops
 from reconciler.kernel.linux import LinuxKernel
 from reconciler.kernel.port import CowHeader
 from statemachine.errors import ForeignDevice, IdentityMismatch, PermanentError, TransientError
-from statemachine.observed import DeviceNumber, FileIdentity
+from statemachine.fileidentity import FileIdentity
+from statemachine.observed import DeviceNumber
 from statemachine.units import Bytes
 
 SIZE, CHUNK = Bytes(1 << 20), Bytes(4096)

@@ -15,8 +15,8 @@ from reconciler.kernel import ioctl
 from reconciler.kernel.linux import LinuxKernel
 from reconciler.specs import Sourced, check_base
 from statemachine.errors import IdentityMismatch, PermanentError, SpecError
+from statemachine.fileidentity import FileIdentity
 from statemachine.names import disk_name
-from statemachine.observed import FileIdentity
 from statemachine.spec import DiskSpec
 from statemachine.specreader import parse
 from statemachine.units import Bytes

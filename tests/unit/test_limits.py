@@ -12,8 +12,9 @@ from reconciler import allowance
 from reconciler.api import Byre
 from reconciler.checkup import bounds
 from reconciler.checkup.finding import Level, Patient
-from reconciler.config import Root, Settings
+from reconciler.config import Settings
 from reconciler.drivers.cow_room import cow_size
+from reconciler.root import Root
 from reconciler.specs import Sourced
 from statemachine.errors import LimitReached, RefusedError, UsageError
 from statemachine.machine import State, Trigger

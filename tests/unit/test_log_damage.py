@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.config import Root
 from reconciler.requester import this_process
 from reconciler.restore import restore
+from reconciler.root import Root
 from statemachine import history, proof, repair
 from statemachine.errors import LogDamaged, RefusedError
 from statemachine.eventlog import EventLog

@@ -16,7 +16,8 @@ from reconciler.kernel.linux import LinuxKernel
 from reconciler.kernel.loopdev import LoopDevices
 from reconciler.kernel.loopinfo import LoopInfo
 from statemachine.errors import IdentityMismatch, PermanentError, TransientError
-from statemachine.observed import FileIdentity, Loop
+from statemachine.fileidentity import FileIdentity
+from statemachine.observed import Loop
 from statemachine.units import Bytes
 
 kernel = LinuxKernel()

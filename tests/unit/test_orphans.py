@@ -21,9 +21,10 @@ from reconciler.orphans import Orphan, OrphanKind, found_event, newly_found, sur
 from reconciler.resolve import FileUsers, Resolver
 from statemachine.errors import IdentityMismatch, NoSuchOrphan, RefusedError, RootBusy
 from statemachine.events import Event
+from statemachine.fileidentity import FileIdentity
 from statemachine.machine import State, Trigger
 from statemachine.names import base_marker
-from statemachine.observed import FileIdentity, Holder
+from statemachine.observed import Holder
 from statemachine.units import Bytes
 from tests.unit.builders import BASE, MIB, Stage
 from tests.unit.strays import STRANGER, UUID, add_device, add_file, add_loop

@@ -123,7 +123,7 @@ def test_a_log_that_is_damaged_or_gone_is_replaced_and_kept(
 DIE: Final = """
 import os, sys
 from pathlib import Path
-from reconciler.config import Root
+from reconciler.root import Root
 from reconciler.requester import this_process
 from reconciler.restore import restore
 from statemachine import putback

@@ -11,8 +11,8 @@ import pytest
 from reconciler.kernel.sim import SimCrash
 from reconciler.specs import Sourced
 from statemachine.errors import RefusedError, SpecError
+from statemachine.fileidentity import FileIdentity
 from statemachine.machine import Desired, Trigger
-from statemachine.observed import FileIdentity
 from statemachine.specreader import parse
 from tests.unit.builders import BASE, LINK, MIB, Stage
 

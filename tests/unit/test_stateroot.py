@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from reconciler.api import Byre
-from reconciler.config import Root
 from reconciler.kernel.sim import SimKernel
 from reconciler.lock import RootLock
 from reconciler.requester import this_process
+from reconciler.root import Root
 from reconciler.stateroot import secure
 from statemachine.errors import LogUnavailable, UnsafePath, UsageError
 from tests.unit.hostile import private, share

@@ -16,7 +16,7 @@ from reconciler.kernel.sim.step import change
 from reconciler.kernel.storejob import Compaction, StoreJob
 from reconciler.store import compact
 from reconciler.store.layout import HEADER_BYTES, parse_header
-from statemachine.observed import FileIdentity
+from statemachine.fileidentity import FileIdentity
 from statemachine.units import Bytes
 
 

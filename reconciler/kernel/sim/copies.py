@@ -12,7 +12,7 @@ from reconciler.kernel.sim import filecalls
 from reconciler.kernel.sim.faults import Faults
 from reconciler.kernel.sim.host import Host
 from reconciler.kernel.sim.step import change, question
-from statemachine.observed import FileIdentity
+from statemachine.fileidentity import FileIdentity
 from statemachine.units import Bytes
 
 

@@ -25,7 +25,8 @@ from reconciler.kernel.sim.files import (
 )
 from reconciler.kernel.sim.host import Host
 from statemachine.errors import ForeignDevice, IdentityMismatch
-from statemachine.observed import DeviceNumber, FileIdentity, LinkKind, LinkObservation
+from statemachine.fileidentity import FileIdentity
+from statemachine.observed import DeviceNumber, LinkKind, LinkObservation
 from statemachine.units import Bytes
 
 _HEADER_BYTES: Final = 16

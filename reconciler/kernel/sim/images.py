@@ -17,7 +17,7 @@ from reconciler.kernel.sim.files import File, os_error
 from reconciler.kernel.sim.host import Host
 from reconciler.kernel.sim.step import change, question
 from statemachine.errors import IdentityMismatch
-from statemachine.observed import FileIdentity
+from statemachine.fileidentity import FileIdentity
 
 _WRITERS = 0o222
 

@@ -30,11 +30,11 @@ from reconciler.kernel.sim.step import change, question
 from reconciler.kernel.sim.taking import TakingSide
 from reconciler.kernel.sim.users import UserSide
 from statemachine.errors import ForeignDevice, IdentityMismatch
+from statemachine.fileidentity import FileIdentity
 from statemachine.names import UUID_PREFIX
 from statemachine.observed import (
     DeviceNumber,
     DmDevice,
-    FileIdentity,
     Holder,
     LinkObservation,
     Loop,

@@ -15,8 +15,9 @@ from reconciler.kernel.sim.files import File, os_error
 from reconciler.kernel.sim.host import Host
 from reconciler.kernel.sim.step import change
 from statemachine.errors import ForeignDevice, IdentityMismatch
+from statemachine.fileidentity import FileIdentity
 from statemachine.names import UUID_PREFIX
-from statemachine.observed import DeviceNumber, FileIdentity
+from statemachine.observed import DeviceNumber
 
 
 class TakingSide:
