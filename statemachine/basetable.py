@@ -10,11 +10,13 @@ import json
 import sqlite3
 from typing import TYPE_CHECKING, Final
 
-from statemachine import codec, registry
+from statemachine import registry
 from statemachine.basefacts import Base
+from statemachine.codec import to_data
 from statemachine.errors import LogDamaged, RefusedError
 from statemachine.events import Event
 from statemachine.machine import Desired, State
+from statemachine.quickread import structure
 from statemachine.record import Record, from_row
 from statemachine.registry import Bases
 from statemachine.schema import IN_USE, IS_RARE, SELECT_EVENTS, has_table
@@ -105,12 +107,12 @@ def users_of(base: Base, records: Iterable[Record]) -> list[str]:
 
 
 def _text(base: Base) -> str:
-    return json.dumps(codec.to_data(base), separators=(",", ":"), sort_keys=True)
+    return json.dumps(to_data(base), separators=(",", ":"), sort_keys=True)
 
 
 def _base(text: str) -> Base:
     try:
-        return codec.structure(json.loads(text), Base)
+        return structure(json.loads(text), Base)
     except (ValueError, RecursionError) as error:
         msg = f"a record of the table `bases` cannot be read: {error}"
         raise LogDamaged(msg, hint="the events decide: `byre replay --repair`") from error

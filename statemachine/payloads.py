@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from statemachine.asker import Requester
 from statemachine.basefacts import BaseAdded, BaseRemoved, BaseVerified
-from statemachine.codec import structure, to_data
+from statemachine.codec import to_data
 from statemachine.diskfacts import (
     ADOPTED,
     EXPIRED,
@@ -50,6 +50,7 @@ from statemachine.hostfacts import (
     ReconcilerStarted,
     ReconcilerStopped,
 )
+from statemachine.quickread import structure
 
 __all__ = [
     "ADOPTED",

@@ -15,11 +15,12 @@ from typing import Any, Final
 
 import attrs
 
-from statemachine import codec
+from statemachine.codec import to_data
 from statemachine.fileidentity import FileIdentity
 from statemachine.lineage import Parent, Point, Rewind
 from statemachine.machine import Desired, State, is_met
 from statemachine.plight import Failure, Fault, Frozen, Held, InFlight, Lapsed
+from statemachine.quickread import structure
 from statemachine.spec import DiskSpec
 from statemachine.units import Bytes
 
@@ -130,7 +131,7 @@ class Record:
 
 def to_row(record: Record) -> dict[str, Any]:
     """Return a record as plain data; `from_row` reads it back."""
-    return codec.to_data(record)
+    return to_data(record)
 
 
 def to_text(record: Record) -> str:
@@ -143,7 +144,7 @@ _ENCODER: Final = json.JSONEncoder(separators=(",", ":"), sort_keys=True)
 
 def from_row(data: dict[str, Any]) -> Record:
     """Return plain data as a record; raises ValueError when it does not fit."""
-    return codec.structure(data, Record)
+    return structure(data, Record)
 
 
 @functools.lru_cache(maxsize=1024)
