@@ -24,7 +24,7 @@ def kernel() -> Kernel:
     return LinuxKernel()
 
 
-def allocated(path: Path) -> Bytes:
+def allocated(path: Path | str) -> Bytes:
     """Return what `Kernel.allocated` does, without the rest of the port."""
     try:
         return occupied.allocated(path)

@@ -82,8 +82,8 @@ def _ready(record: Record) -> Condition:
     return Condition(
         type=ConditionType.READY,
         status="True" if ready else "False",
-        reason=record.state.value,
-        message=f"{record.state.value}, {record.desired.value} is desired",
+        reason=record.state,
+        message=f"{record.state}, {record.desired} is desired",
         since=record.state_since,
     )
 

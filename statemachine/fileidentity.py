@@ -10,7 +10,7 @@ import attrs
 from statemachine.units import Bytes
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, slots=False)  # so `quickread` fills it: each record has two
 class FileIdentity:
     """Which file this is, and which content: (device, inode, size, mtime).
 

@@ -12,7 +12,7 @@ import datetime
 import enum
 import re
 from collections.abc import Callable, Mapping
-from typing import Final, Self, TypeVar
+from typing import Final, TypeVar
 
 import attrs
 
@@ -70,14 +70,20 @@ class Lifetime:
         return data
 
     @classmethod
-    def from_data(cls, data: Mapping[str, str]) -> Self:
+    def from_data(cls, data: Mapping[str, str]) -> Lifetime:
         """Read back what `to_data` wrote; raises ValueError on anything else."""
+        if data.keys().isdisjoint(FIELDS):
+            return FOREVER
         return cls(
             expires_at=moment(data["expires_at"]) if "expires_at" in data else None,
             ttl_s=duration_s(data["ttl"]) if "ttl" in data else None,
             on_expiry=OnExpiry(data.get("on_expiry", OnExpiry.PAUSE)),
             idle_pause_s=duration_s(data["idle_pause"]) if "idle_pause" in data else None,
         )
+
+
+FOREVER: Final = Lifetime()
+"""That of most disks: until somebody says otherwise."""
 
 
 def end_of(spec: Mapping[str, str], declared_at: int) -> int | None:

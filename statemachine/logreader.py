@@ -35,6 +35,7 @@ Row = tuple[Any, ...]
 
 PAGE_EVENTS: Final = 1000
 """How many events are read at a time; bounds the memory of a scan."""
+_RECORDS: Final = "SELECT record FROM disks ORDER BY name"
 _RECORDS_IN_USE: Final = f"SELECT record FROM disks WHERE {IN_USE} ORDER BY name"  # noqa: S608 - constants
 _RECORDS_IN_USE_AT: Final = f"""
 SELECT record FROM disks WHERE ({IN_USE}) AND (
@@ -94,12 +95,19 @@ class LogReader:
 
     def records(self) -> list[Record]:
         """Return all records by name, removed ones too."""
-        return [read_record(row[0]) for row in self._read("SELECT record FROM disks ORDER BY name")]
+        return list(self.each_record(everything=True))
 
     def in_use(self) -> list[Record]:
         """Return the records by name but for the disks that are removed, and wanted so."""
-        rows = self._read(_RECORDS_IN_USE)
-        return [read_record(row[0]) for row in rows]
+        return list(self.each_record(everything=False))
+
+    def each_record(self, *, everything: bool) -> Iterator[Record]:
+        """Yield what `records` returns, or `in_use`, for who needs them one after the other.
+
+        A thousand at once are ten megabytes, and to get these costs a fifth of reading them.
+        """
+        rows = self._read(_RECORDS if everything else _RECORDS_IN_USE)
+        return (read_record(row[0]) for row in rows)
 
     def in_use_at(self, places: Collection[Path]) -> list[Record]:
         """Return the records of `in_use` whose link, or whose jail's node, may be at given paths.

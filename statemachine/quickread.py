@@ -49,12 +49,14 @@ def _made_reader(kind: type[Any]) -> ReadField:
     make = functools.partial(_filled if is_filled(kind) else _called, kind)
 
     def read(data: Mapping[str, Any]) -> Any:  # noqa: ANN401 - an instance of `kind`
-        values = dict(defaults)
+        values = {**defaults, **data}
         for name, value in data.items():
             if plain.get(name) is type(value):
-                values[name] = value
-            elif name in readers:
+                continue
+            if name in readers:
                 values[name] = readers[name](value)
+            else:
+                del values[name]
         if len(values) < count:
             missing = sorted(each.name for each in fields if each.name not in values)
             msg = f"there is no {', '.join(missing)}"
@@ -148,5 +150,6 @@ _READERS: Final[dict[Any, ReadField]] = {
     **{kind: functools.partial(_refuse, wanted) for kind, wanted in _PLAIN.items()},
     tuple[str, ...]: _texts,
     dict[str, str]: _table_of_texts,
-    Bytes: Bytes,
+    # Most files of a root are of a few sizes. `typed`, as True is no size and equal to one.
+    Bytes: functools.lru_cache(maxsize=1024, typed=True)(Bytes),
 }

@@ -24,8 +24,6 @@ from statemachine.units import DEFAULT_CHUNK, Bytes
 BUSY_TIMEOUT_S: Final = 60.0
 
 
-_base: Final = functools.lru_cache(maxsize=256)(Path)
-"""Many disks are on a few bases, and to read a path takes a while."""
 _FLAGS: Final = {"persistent": True, "direct_io": False, "discard": False, "sparsify": False}
 """What is true or false, and which of these if nothing is said."""
 
@@ -45,6 +43,9 @@ class OnBusy(enum.StrEnum):
     """Go on waiting for the last holder, however long it takes."""
     FAIL = "fail"
     """Give up and leave the disk as it is, until somebody asks again."""
+
+
+_base_path: Final = functools.lru_cache(maxsize=256)(Path)  # a few bases have all the disks
 
 
 @attrs.frozen(kw_only=True)
@@ -118,7 +119,7 @@ class DiskSpec:
         """Read back what `to_data` wrote; raises KeyError or ValueError on anything else."""
         return cls(
             name=disk_name(data["name"]),
-            base=_base(data["base"]),
+            base=_base_path(data["base"]),
             state=Desired(data["state"]),
             link=Path(data["link"]) if "link" in data else None,
             jail=Jail.from_data(data),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from statemachine.conditions import conditions
@@ -14,7 +13,7 @@ from statemachine.spec import DiskSpec
 from statemachine.units import Bytes
 from statemachine.utc import iso
 
-Allocated = Callable[[Path], Bytes]
+Allocated = Callable[[str], Bytes]
 
 
 def disk(record: Record, allocated: Allocated) -> dict[str, Any]:
@@ -31,9 +30,9 @@ def disk(record: Record, allocated: Allocated) -> dict[str, Any]:
         "name": record.name,
         "id": record.id,
         "generation": record.generation,
-        "state": record.state.value,
-        "desired": record.desired.value,
-        "driver": record.driver or spec.driver.value,
+        "state": record.state,
+        "desired": record.desired,
+        "driver": record.driver or spec.driver,
         "device": record.device or None,
         "link": str(spec.link) if spec.link else None,
         "jail": _jail(record, spec),
@@ -47,7 +46,7 @@ def disk(record: Record, allocated: Allocated) -> dict[str, Any]:
         "lifetime": lifetime(record),
         "conditions": [
             {
-                "type": each.type.value,
+                "type": each.type,
                 "status": each.status,
                 "reason": each.reason,
                 "message": each.message,
@@ -68,7 +67,7 @@ def lifetime(record: Record) -> dict[str, Any]:
     return {
         "expires_at": iso(record.expires_at) if record.expires_at is not None else None,
         "ttl_s": spec.ttl_s,
-        "on_expiry": spec.on_expiry.value,
+        "on_expiry": spec.on_expiry,
         "idle_pause_s": spec.idle_pause_s,
         "lapsed": record.lapsed.cause if record.lapsed else None,
     }
@@ -127,6 +126,6 @@ def _cow(record: Record, spec: DiskSpec, allocated: Allocated) -> dict[str, Any]
 def _allocated(path: str, allocated: Allocated) -> int:
     """Return the room that a file takes; 0 where it is not ours to see."""
     try:
-        return allocated(Path(path)).count
+        return allocated(path).count
     except ByreError:
         return 0  # the record is still worth showing

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -72,10 +72,10 @@ def _sum_up(ctx: Context, log: LogReader) -> None:
             say.person(f"limits: {allowance.summary(limits, used)}")
 
 
-def _now(log: LogReader, names: Sequence[str], *, everything: bool) -> list[Record]:
+def _now(log: LogReader, names: Sequence[str], *, everything: bool) -> Iterable[Record]:
     if names:
         return [_known(log.record(name), name) for name in names]
-    return log.records() if everything else log.in_use()
+    return log.each_record(everything=everything)
 
 
 def _known(record: Record | None, name: str) -> Record:
@@ -106,7 +106,9 @@ def _earlier(
         return past.moment(seq, everything=everything)
 
 
-def _changes(log: LogReader, names: Sequence[str], *, everything: bool) -> Iterator[list[Record]]:
+def _changes(
+    log: LogReader, names: Sequence[str], *, everything: bool
+) -> Iterator[Iterable[Record]]:
     """Yield the selected records now and after each change of the log, for ever."""
     from reconciler.watch.follow import LogFollower, changes  # noqa: PLC0415 - only with --watch
 
@@ -115,10 +117,13 @@ def _changes(log: LogReader, names: Sequence[str], *, everything: bool) -> Itera
             yield _now(log, names, everything=everything)
 
 
-def _show(records: Sequence[Record], output: str) -> None:
-    if output in ("json", "jsonl"):
-        rows = [describe.disk(record, thishost.allocated) for record in records]
-        (say.machine if output == "json" else say.machine_line)(rows)
+def _show(records: Iterable[Record], output: str) -> None:
+    rows = (describe.disk(record, thishost.allocated) for record in records)
+    if output == "json":
+        say.machine(rows)
+        return
+    if output == "jsonl":
+        say.machine_line(list(rows))
         return
     now = SystemClock().now_ns()
     columns = ["NAME", "STATE", "DESIRED", "DEVICE", "SINCE", "CONDITION"]

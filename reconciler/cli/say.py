@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from typing import Final
 
 import click
 
@@ -20,12 +21,16 @@ def machine(data: object) -> None:
 def document(data: object) -> str:
     """Return one JSON document: a list with each thing on a line, anything else indented.
 
-    Python's encoder takes five times as long to indent, and a list may be of thousands.
+    Python's encoder takes five times as long to indent, and a list may be of thousands. What
+    yields its things one by one is a list, too, of which only the text is ever there as a whole.
     """
-    if isinstance(data, list):
-        lines = [json.dumps(each, ensure_ascii=False) for each in data]
+    if isinstance(data, list | Iterator):
+        lines = [_ENCODER.encode(each) for each in data]
         return "[\n" + ",\n".join(lines) + "\n]" if lines else "[]"
     return json.dumps(data, indent=2, ensure_ascii=False)
+
+
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False)
 
 
 def line(text: str) -> None:

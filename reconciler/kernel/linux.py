@@ -108,7 +108,7 @@ class LinuxKernel(CopySide, StoreFiles, LinuxImages, Kernel):
         except OSError as error:
             raise from_oserror(error, f"read the header of {path}") from error
 
-    def allocated(self, path: Path) -> Bytes:
+    def allocated(self, path: Path | str) -> Bytes:
         """Return how many bytes a file occupies; 0 when it is missing."""
         with failing(f"look at {path}"):
             return occupied.allocated(path)

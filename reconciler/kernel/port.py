@@ -135,7 +135,7 @@ class Kernel(Images, Protocol):
     def cow_header(self, path: Path, chunk: Bytes = DEFAULT_CHUNK) -> CowHeader:
         """Read the first 16 bytes of a CoW file with chunks of this size and say what they are."""
 
-    def allocated(self, path: Path) -> Bytes:
+    def allocated(self, path: Path | str) -> Bytes:
         """Return how many bytes a file occupies (st_blocks * 512); 0 when it is missing."""
 
     def shares_blocks(self, path: Path) -> bool:

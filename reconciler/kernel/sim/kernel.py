@@ -115,9 +115,9 @@ class SimKernel(UserSide, JailSide, TakingSide, CopySide, StoreSide, ImageSide, 
         return filecalls.cow_header(self.host, path, chunk)
 
     @question
-    def allocated(self, path: Path) -> Bytes:
+    def allocated(self, path: Path | str) -> Bytes:
         """Return how many bytes a file occupies; 0 when it is missing."""
-        return filecalls.allocated(self.host, path)
+        return filecalls.allocated(self.host, Path(path))
 
     @question
     def free_space(self, path: Path) -> FreeSpace:
