@@ -115,7 +115,7 @@ class Daemon:
             history.prove(byre.log)
             reconciler = byre.reconciler(known=self._known.find)
             hostnotes.started(byre.log, version=importlib.metadata.version("byre"))
-            with interpreter.at_work():
+            with interpreter.at_work(), byre.log.head.kept_open():
                 self._work(reconciler)
             hostnotes.stopped(byre.log, why=self._why)
             byre.log.checkpoint(after_events=TAIL_EVENTS)

@@ -11,8 +11,10 @@ cannot be read counts as not noted. May be imported by logends and what stands a
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -43,6 +45,8 @@ class Head:
         self._name = os.fspath(path)  # each commit opens it, and a `Path` takes longer than that
         self.seq = 0
         """Of the newest event that this object was told to note."""
+        self._is_kept_open = False
+        self._kept: int | None = None
 
     @classmethod
     def of(cls, log: Path) -> Head:
@@ -105,7 +109,7 @@ class Head:
         self.seq = noted.seq
         line = f"{noted.seq:020d} {noted.hash}\n".encode()
         try:
-            descriptor = os.open(self._name, _FLAGS, 0o600)
+            descriptor = self._open()
         except OSError:
             return
         try:
@@ -113,4 +117,28 @@ class Head:
         except OSError:
             return
         finally:
-            os.close(descriptor)
+            if self._is_kept_open:
+                self._kept = descriptor
+            else:
+                os.close(descriptor)
+
+    @contextlib.contextmanager
+    def kept_open(self) -> Iterator[None]:
+        """Leave the file open between two notes, for the length of a `with` block."""
+        self._is_kept_open = True
+        try:
+            yield
+        finally:
+            self._is_kept_open = False
+            kept, self._kept = self._kept, None
+            if kept is not None:
+                os.close(kept)
+
+    def _open(self) -> int:
+        """Return a descriptor of the file; one that is kept is of no use once the file is gone."""
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            if os.fstat(kept).st_nlink:
+                return kept
+            os.close(kept)
+        return os.open(self._name, _FLAGS, 0o600)

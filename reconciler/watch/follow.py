@@ -60,13 +60,23 @@ class LogFollower:
         path: the database file, `<root>/byre.db`; neither it nor its folder has to exist yet.
         clock: measures the timeouts.
         use_inotify: False is for file systems where it is of no use, and for tests.
+        others_only: leave out what is noted by an object of this process that keeps the head open
+            (`statemachine.head`).
     """
 
-    def __init__(self, path: Path, clock: Clock | None = None, *, use_inotify: bool = True) -> None:
+    def __init__(
+        self,
+        path: Path,
+        clock: Clock | None = None,
+        *,
+        use_inotify: bool = True,
+        others_only: bool = False,
+    ) -> None:
         self._clock = clock if clock is not None else SystemClock()
         self._path = path
         self._names = (path.name, f"{path.name}-wal")
         self._use_inotify = use_inotify
+        self._change = Change.WRITTEN if others_only else Change.MODIFIED
         self.watches = 1
         """How many there were; another one has another descriptor, perhaps of the same number."""
         self._inotify: Inotify | None = None
@@ -149,7 +159,7 @@ class LogFollower:
     def _watch(self) -> None:
         if not self._use_inotify:
             return
-        self._inotify, self._has_head = _watching(self._path)
+        self._inotify, self._has_head = _watching(self._path, self._change)
         if self._inotify is not None:
             self._poll.register(self._inotify.fileno(), select.POLLIN)
 
@@ -220,7 +230,7 @@ def wait_for_change(path: Path, timeout_s: float, clock: Clock | None = None) ->
         return follower.wait(timeout_s)
 
 
-def _watching(log: Path) -> tuple[Inotify | None, bool]:
+def _watching(log: Path, change: Change) -> tuple[Inotify | None, bool]:
     """Return what watches a log, if anything can, and whether it watches the head itself."""
     try:
         inotify = Inotify()
@@ -228,7 +238,7 @@ def _watching(log: Path) -> tuple[Inotify | None, bool]:
         return None, False
     try:
         try:
-            inotify.watch_file(log.with_name(HEAD_NAME), Change.MODIFIED)
+            inotify.watch_file(log.with_name(HEAD_NAME), change)
         except OSError:
             inotify.watch_folder(log.parent, Change.MODIFIED)
             return inotify, False

@@ -36,7 +36,7 @@ class LogWatcher:
 
     def start(self, wake: Wake, hold_s: Hold = at_once) -> None:  # noqa: ARG002 - others wait for it
         """See `Watcher.start`."""
-        self._follower = follower = LogFollower(self._path, self._clock)
+        self._follower = follower = LogFollower(self._path, self._clock, others_only=True)
         self._epoll = epoll = select.epoll()
 
         noted = Hint(source=self.name, kind=HintKind.LOG, name=HEAD_NAME)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -74,3 +75,25 @@ def test_a_commit_is_none_the_worse_for_a_note_that_cannot_be_written(path: Path
     with EventLog(path) as log:
         [event] = log.append([host_event()])
         assert event.seq == 4
+
+
+def test_a_head_that_is_kept_open_is_noted_as_well_and_made_again_where_it_is_gone(
+    path: Path,
+) -> None:
+    head = Head.of(path)
+    with head.kept_open():
+        for seq in (7, 8):
+            head.note(Noted(seq, "a" * 64))
+            assert head.read() == Noted(seq, "a" * 64)
+        head.path.unlink()
+        head.note(Noted(9, "b" * 64))
+        assert head.read() == Noted(9, "b" * 64)
+        assert _open_files(head.path) == 1
+    assert _open_files(head.path) == 0
+    head.note(Noted(10, "c" * 64))
+    assert head.read() == Noted(10, "c" * 64)
+
+
+def _open_files(path: Path) -> int:
+    links = Path("/proc/self/fd").iterdir()
+    return sum(os.path.realpath(link) == os.path.realpath(path) for link in links)

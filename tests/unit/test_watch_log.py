@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 from reconciler.clock import SystemClock
+from reconciler.watch.follow import LogFollower
 from reconciler.watch.hint import HintKind
 from reconciler.watch.log import LogWatcher
 from statemachine.eventlog import EventLog
 from statemachine.head import HEAD_NAME
 from statemachine.names import LOG_NAME
 from tests.unit.events_made import host_event
-from tests.unit.seen import GIVE_UP_S, Seen
+from tests.unit.seen import GIVE_UP_S, QUIET_S, Seen
 
 
 @pytest.fixture
@@ -44,6 +45,18 @@ def told(seen: Seen, name: str | None = None) -> bool:
 def test_each_commit_is_a_hint_that_names_the_head(log: EventLog, seen: Seen) -> None:
     for _ in range(3):
         log.append([host_event()])
+        assert told(seen, HEAD_NAME)
+
+
+def test_what_is_noted_by_a_head_that_is_kept_open_is_told_to_others_only(
+    log: EventLog, seen: Seen
+) -> None:
+    with LogFollower(log.path) as waiting, EventLog(log.path) as another, log.head.kept_open():
+        for _ in range(3):
+            log.append([host_event()])
+            assert waiting.wait(GIVE_UP_S)
+        assert not seen.has(HintKind.LOG, within_s=QUIET_S)
+        another.append([host_event()])
         assert told(seen, HEAD_NAME)
 
 
