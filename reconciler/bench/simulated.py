@@ -40,10 +40,9 @@ _MEMORY_SHARE: Final = 5
 class Simulation:
     """A root on a simulated host, with a reconciler at work."""
 
-    def __init__(self, byre: Byre, kernel: SimKernel, reconciler: Threaded) -> None:
+    def __init__(self, byre: Byre, reconciler: Threaded) -> None:
         self.byre = byre
         self.reconciler = reconciler
-        self._kernel = kernel
 
     def bring_live(self, disks: int) -> tuple[float, float]:
         """Declare disks and wait until all are live.
@@ -62,10 +61,6 @@ class Simulation:
         until(self._has_ended, f"{disks} simulated disks are live")
         return declared_s, others_cpu_s() - before_s
 
-    def forget_trace(self) -> None:
-        """Have the simulated kernel forget which calls there were."""
-        self._kernel.faults.clear()
-
     def _has_ended(self) -> bool:
         """Wait for a rest, and tell whether it is the end; a slow disk gives rests, too.
 
@@ -78,14 +73,14 @@ class Simulation:
 @contextlib.contextmanager
 def simulation(root: Path) -> Iterator[Simulation]:
     """Have a reconciler at work on a new root for the length of a `with` block."""
-    kernel = SimKernel()
+    kernel = SimKernel(trace_max=0)  # nobody reads here which calls there were
     kernel.make_file(BASE, _BASE_BYTES, b"base")
     settings = Settings(resync_s=_RESYNC_S)
     with (
         Byre(root, kernel=kernel, settings=settings, reserve_bytes=0) as byre,
         at_work(byre) as reconciler,
     ):
-        yield Simulation(byre, kernel, reconciler)
+        yield Simulation(byre, reconciler)
 
 
 def measure(yard: Yard, plan: Plan) -> Mapping[str, Measured]:
@@ -122,7 +117,6 @@ def _memory_bytes(yard: Yard, disks: int) -> float:
         tracemalloc.start()
         try:
             simulated.bring_live(disks)
-            simulated.forget_trace()
             gc.collect()
             snapshot = tracemalloc.take_snapshot().filter_traces([not_the_host])
         finally:

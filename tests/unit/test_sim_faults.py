@@ -121,6 +121,28 @@ class TestCrashes:
 
 
 class TestTraceAndHooks:
+    def test_the_last_calls_are_kept_as_many_as_was_said(self) -> None:
+        for most, kept in ((0, []), (2, ["loops", "dm_names"])):
+            sim = SimKernel(trace_max=most)
+            sim.boot_id(), sim.loops(), sim.dm_names()
+            assert [call.name for call in sim.trace] == kept
+            assert sim.faults.calls == 3
+
+    def test_a_call_is_noted_as_well_when_misfortune_is_set(self, sim: SimKernel) -> None:
+        for is_scripted in (False, True):
+            if is_scripted:
+                sim.faults.fail("loops", errno.EIO)
+            sim.make_folder(Path(f"/{is_scripted}"))
+            with pytest.raises(PermanentError):
+                sim.make_folder(Path("/missing/folder"))
+        ended = [(call.number, call.point, call.result, type(call.error)) for call in sim.trace]
+        assert ended == [
+            (1, 1, True, type(None)),
+            (2, 2, None, PermanentError),
+            (3, 3, True, type(None)),
+            (4, 4, None, PermanentError),
+        ]
+
     def test_calls_are_traced_with_their_ends(self, sim: SimKernel) -> None:
         sim.make_folder(Path("/a"))
         sim.boot_id()

@@ -32,7 +32,7 @@ _Result = TypeVar("_Result")
 
 ANY_CHANGE: Final = "*"
 """As the name of a call: every one that changes something."""
-_TRACE_MAX: Final = 100_000
+TRACE_MAX: Final = 100_000
 _NO_ARGUMENTS: Final[Mapping[str, object]] = {}
 
 
@@ -112,15 +112,19 @@ class Fault:
 
 
 class Faults:
-    """What goes wrong, when, and what was called so far. Thread safe."""
+    """What goes wrong, when, and what was called so far. Thread safe.
 
-    def __init__(self) -> None:
+    Args:
+        trace_max: how many of the last calls are kept.
+    """
+
+    def __init__(self, trace_max: int = TRACE_MAX) -> None:
         self._lock = threading.Lock()
         self._faults: list[Fault] = []
         self._crashes: set[tuple[int, str]] = set()
         self._call_crashes: set[tuple[int, str]] = set()
         self._hooks: list[tuple[str, str, When, Hook]] = []
-        self._trace: deque[Call] = deque(maxlen=_TRACE_MAX)
+        self._trace: deque[Call] = deque(maxlen=trace_max)
         self.end: Final[Callable[[Call], None]] = self._trace.append
         """Notes a call that ended, and has its result or its error."""
         self._crash: SimCrash | None = None
@@ -213,7 +217,7 @@ class Faults:
 
     @property
     def trace(self) -> tuple[Call, ...]:
-        """The last 100,000 calls that ended, oldest first."""
+        """The last calls that ended, oldest first; 100,000 if nothing else was said."""
         # A deque is copied in one step of Python, so a call that ends meanwhile does no harm.
         return tuple(self._trace.copy())
 

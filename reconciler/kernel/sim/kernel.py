@@ -20,7 +20,7 @@ from reconciler.kernel.port import Capabilities, CowHeader, DmName, FreeSpace, K
 from reconciler.kernel.sim import filecalls
 from reconciler.kernel.sim.compaction import StoreSide
 from reconciler.kernel.sim.copies import CopySide
-from reconciler.kernel.sim.faults import Call, Faults
+from reconciler.kernel.sim.faults import TRACE_MAX, Call, Faults
 from reconciler.kernel.sim.files import os_error
 from reconciler.kernel.sim.host import NO_DEVICE, Host, why_not
 from reconciler.kernel.sim.images import ImageSide
@@ -51,6 +51,7 @@ class SimKernel(UserSide, JailSide, TakingSide, CopySide, StoreSide, ImageSide, 
         clock: for mtimes and for how long udev holds devices; the default stands still.
         capacity: the room of the root file system, None for 1 TiB.
         reuse_inodes: whether a new file gets the inode number of a deleted one, as on ext4.
+        trace_max: how many of the last calls are kept, with all that they were given and returned.
 
     Attributes:
         host: the state, with the options that a test may set (see `Host`).
@@ -63,10 +64,11 @@ class SimKernel(UserSide, JailSide, TakingSide, CopySide, StoreSide, ImageSide, 
         *,
         capacity: Bytes | None = None,
         reuse_inodes: bool = False,
+        trace_max: int = TRACE_MAX,
     ) -> None:
         host = Host(clock or FakeClock(), capacity=capacity, reuse_inodes=reuse_inodes)
         super().__init__(host)
-        self.faults = Faults()
+        self.faults = Faults(trace_max)
         host.calls = lambda: self.faults.calls
 
     @property
