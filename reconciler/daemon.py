@@ -21,12 +21,14 @@ from typing import Final
 
 import structlog
 
-from reconciler import hostnotes, interpreter, lapse, orphans, signals, specs, survey
+from reconciler import hostnotes, interpreter, lapse, orphans, resting, signals, specs, survey
 from reconciler.api import Byre
 from reconciler.guard import Guard
 from reconciler.index import Index
 from reconciler.known import Known
+from reconciler.latelooks import LateLooks, are_for_a_survey
 from reconciler.news import News
+from reconciler.onward import LOOK_AFTER_S
 from reconciler.reconcile import Reconciler, Settled
 from reconciler.watch.hint import Hint, HintKind, Watcher
 from reconciler.watch.linkfolders import LinkFolderWatcher
@@ -41,13 +43,11 @@ from statemachine.record import Record
 
 SETTLE_S: Final = 0.1
 """How long a spec folder must be quiet before it is read: editors write in several steps."""
-ECHO_S: Final = 0.1
-"""What the kernel tells of a disk so soon after a pass is mostly what that pass did: then one look
-for all of it, later."""
+ECHO_S: Final = LOOK_AFTER_S
+"""What the kernel tells of a disk so soon after a pass is mostly what that pass did."""
 HOLD_S: Final = 0.05
-"""While a worker is at work, what the kernel tells is left unread so long: nearly all of it is what
-that worker does, and a thread that reads it takes the interpreter from the worker, again and again.
-When nobody is at work it is read at once."""
+"""While a worker is at work, what the kernel tells is left unread so long: it is mostly what that
+worker does, and who reads it takes the interpreter from the worker, again and again."""
 RESYNC_JITTER: Final = 0.2
 """A resync comes a fifth earlier or later, so that many hosts do not fall into step."""
 TAIL_EVENTS: Final = 500
@@ -62,6 +62,7 @@ class Chore(enum.StrEnum):
     SPECS = "specs"
     LOG = "log"
     LINKS = "links"
+    LOOK = "look"
     RESYNC = "resync"
     STOP = "stop"
 
@@ -84,6 +85,7 @@ class Daemon:
         self._releases = ReleaseWatcher(byre.clock)
         self._watchers: tuple[Watcher, ...] = (*watchers, self._links, self._releases)
         self._waits: dict[str, str] = {}
+        self._late = LateLooks(byre.clock)
         self._passed_s: dict[str, float] = {}
         """When the last pass of each disk ended; begun anew at each resync."""
         self._disks: WorkQueue[str] = WorkQueue(byre.clock)
@@ -209,12 +211,14 @@ class Daemon:
     def _do(self, chore: Chore) -> None:
         if chore is Chore.LINKS:
             self._links.set_folders(self._index.link_folders())
-            return
-        if chore is Chore.SPECS:
-            self._read_specs()
-        elif chore is Chore.RESYNC:
-            self._resync()
-        self._wake_disks(self._news.read())
+        elif chore is Chore.LOOK:
+            self._look()
+        else:
+            if chore is Chore.SPECS:
+                self._read_specs()
+            elif chore is Chore.RESYNC:
+                self._resync()
+            self._wake_disks(self._news.read())
 
     def _resync(self) -> None:
         """Look at every disk; the safety net under every hint that was lost.
@@ -239,6 +243,18 @@ class Daemon:
         if seen is None or survey.has_strangers(records, seen, self._byre.kernel):
             self._note_orphans()
 
+    def _look(self) -> None:
+        """Look at disks that came to rest a moment ago, by a pass each or all by one survey."""
+        names = self._late.take(others_wait=len(self._disks) > 0)
+        if len(self._late):
+            self._chores.add_after(Chore.LOOK, ECHO_S)
+        seen = self._survey() if are_for_a_survey(len(names), len(self._known)) else None
+        now_ns = self._byre.clock.now_ns()
+        for name in names:
+            record = self._known.find(name)
+            if record is None or not self._is_quiet(record, seen, now_ns):
+                self._disks.add(name)
+
     def _survey(self) -> survey.Survey | None:
         byre = self._byre
         try:
@@ -248,7 +264,7 @@ class Daemon:
             return None
 
     def _is_quiet(self, record: Record, seen: survey.Survey | None, now_ns: int) -> bool:
-        if seen is None or lapse.is_expired(record, now_ns):
+        if seen is None or resting.is_timed(record) or lapse.is_expired(record, now_ns):
             return False  # the clock may have been set since its time was put into the queue
         try:
             return survey.is_quiet(record, seen, self._byre.kernel)
@@ -342,27 +358,31 @@ class Daemon:
         if any(map(_may_have_folder, records)):
             self._chores.add(Chore.LINKS)
 
-    def _wake_disks_first(self, names: Sequence[str]) -> None:
-        for name in reversed(names):
-            self._disks.add(name, first=True)
-
     def _wake_disks(self, names: Iterable[str]) -> None:
         for name in names:
             self._disks.add(name)
 
+    def _wake_disks_first(self, names: Sequence[str]) -> None:
+        for name in reversed(names):
+            self._disks.add(name, first=True)
+
     def _wake_after_echo(self, name: str) -> None:
         """Have a disk looked at: now, or when what its last pass did has been told of."""
-        if self._disks.add_after_done(name, ECHO_S):
-            return
         passed_s = self._byre.clock.monotonic_s() - self._passed_s.get(name, -ECHO_S)
-        if passed_s < ECHO_S:
-            self._disks.add_after(name, ECHO_S)
+        if self._disks.is_in_work(name) or passed_s < ECHO_S:
+            self._look_later(name)
         else:
             self._disks.add(name)
+
+    def _look_later(self, name: str) -> None:
+        self._late.add(name)
+        self._chores.add_after(Chore.LOOK, ECHO_S)
 
     def _tell(self, name: str, how: Settled) -> None:
         """Say how a pass ended, when there is something to say, and watch whom it waits for."""
         self._passed_s[name] = self._byre.clock.monotonic_s()
+        if how.is_done:
+            self._look_later(name)
         held, before = how.held, self._waits.pop(name, "")
         if held is None:
             self._releases.forget(name)

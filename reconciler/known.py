@@ -40,6 +40,10 @@ class Known:
             record = self._records.get(name)
         return record is not None and record.seq >= seq
 
+    def __len__(self) -> int:
+        """Return how many disks are known."""
+        return len(self._records)
+
     def find(self, name: str) -> Record | None:
         """Return what is known of a disk; None when it is not in use, or nobody told of it."""
         return self._records.get(name)

@@ -1,7 +1,7 @@
 """What a disk at rest may be woken for: nobody has written to it for long.
 
 Asks the kernel who has an idle disk open; changes nothing and appends nothing.
-May be imported by reconcile.
+May be imported by reconcile and daemon.
 """
 
 from __future__ import annotations
@@ -16,6 +16,11 @@ from statemachine.payloads import DiskDeclared
 from statemachine.record import Record
 
 _NS: Final = 1_000_000_000
+
+
+def is_timed(record: Record) -> bool:
+    """Tell whether a pass, which says when to look again, must look at a disk that is at rest."""
+    return record.wanted.lifetime.idle_pause_s is not None
 
 
 def look(

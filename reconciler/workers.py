@@ -32,7 +32,8 @@ class Workers:
         queue: where keys come from; shut it down to end the workers.
         reconcile: one pass; returns when to look again.
         count: how many threads.
-        settled: is told of each pass that ended, in the worker's thread.
+        settled: is told of each pass that ended, in the worker's thread, and sees to the look at
+            what was done (`Settled.is_done`).
         damaged: is told once when the log turns out to be damaged, in the worker's thread.
     """
 
@@ -94,7 +95,8 @@ class Workers:
         except Exception as error:  # noqa: BLE001 - the barrier around one disk's pass
             self._log.exception("pass failed by a mistake in byre", disk=name)
             how = Settled(again_s=AFTER_ERROR_S, why=repr(error), was_seen=False)
-        for delay_s in (how.again_s, how.lapses_s):
+        again_s = None if how.is_done else how.again_s  # that look is made by who is told
+        for delay_s in (again_s, how.lapses_s):
             if delay_s is not None:
                 self._queue.add_after(name, delay_s)
         self._settled(name, how)

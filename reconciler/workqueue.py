@@ -6,7 +6,6 @@ The contract, after client-go's util/workqueue (queue.go, delaying_queue.go, doc
 - A key is with one worker at most; added meanwhile, it comes again after `done`, and not before.
 - Keys come in the order in which they became ready; a delayed key becomes ready when it is due.
 - A key has one delay at most: of several the earliest wins, and `add` does not wait for it.
-  A delay may begin when a worker is done with the key.
 - Shut down, the queue takes nothing more, forgets what is delayed and gives out what is ready.
 
 What this module does not do: it counts no attempts (the record does), draws no delays (backoff
@@ -67,8 +66,6 @@ class WorkQueue(Generic[Key]):
         self._dirty: set[Key] = set()
         self._processing: set[Key] = set()
         self._delayed: DueTimes[Key] = DueTimes()
-        self._after_done: dict[Key, float] = {}
-        """Delays of keys in work that begin when those are given back."""
         self._shutting_down = False
         self._added_total = 0
         self._refused_total = 0
@@ -114,27 +111,6 @@ class WorkQueue(Generic[Key]):
                 self._due.notify_all()
             return True
 
-    def add_after_done(self, key: Key, delay_s: float) -> bool:
-        """Add a key that is in work when a delay has passed since it was given back.
-
-        Args:
-            key: what to look at again.
-            delay_s: seconds, 0 to WAIT_S_MAX.
-
-        Returns:
-            False when nobody has the key: then nothing was done.
-
-        Raises:
-            ValueError: the delay is out of range.
-        """
-        checked_wait_s(delay_s)
-        with self._lock:
-            if key not in self._processing:
-                return False
-            if not self._shutting_down:
-                self._after_done[key] = min(delay_s, self._after_done.get(key, delay_s))
-            return True
-
     def get(self, timeout_s: float) -> Key | None:
         """Take the next ready key; the caller must call `done` with it.
 
@@ -168,9 +144,6 @@ class WorkQueue(Generic[Key]):
             if key not in self._processing:
                 raise ValueError(f"{key!r} is not being processed")
             self._processing.remove(key)
-            delay_s = self._after_done.pop(key, None)
-            if delay_s is not None and self._delayed.put(key, self._clock.monotonic_s() + delay_s):
-                self._due.notify_all()
             if key in self._dirty:
                 self._ready.append(key)
                 self._due.notify()
@@ -192,7 +165,6 @@ class WorkQueue(Generic[Key]):
         with self._lock:
             self._shutting_down = True
             self._delayed = DueTimes()
-            self._after_done = {}
             if not drain:
                 self._ready.clear()
                 self._dirty.clear()
@@ -222,6 +194,10 @@ class WorkQueue(Generic[Key]):
     def is_busy(self) -> bool:
         """Whether somebody has a key, just now."""
         return bool(self._processing)
+
+    def is_in_work(self, key: Key) -> bool:
+        """Whether somebody has this key, just now."""
+        return key in self._processing
 
     def depth(self) -> QueueDepth:
         """Return the numbers for metrics, all of one moment."""

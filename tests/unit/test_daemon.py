@@ -15,6 +15,7 @@ from reconciler.api import Byre
 from reconciler.config import Settings
 from reconciler.daemon import HOLD_S, Daemon
 from reconciler.kernel.sim import SimKernel
+from reconciler.latelooks import PASSES_MAX
 from reconciler.outcome import Waited
 from reconciler.watch.hint import Hint, HintKind, Hold, Wake, at_once
 from statemachine.errors import RootBusy
@@ -91,6 +92,8 @@ class Running:
         """Wait until the look after a transition, which is made a little later, is over."""
 
         def rests() -> bool:
+            if len(self.daemon._late):  # noqa: SLF001 - nobody else knows
+                return False
             depth = self.daemon._disks.depth()  # noqa: SLF001 - only the queue knows
             return depth.ready == depth.processing == depth.delayed == 0
 
@@ -225,6 +228,30 @@ def test_what_devices_tell_is_held_back_while_a_worker_is_at_work_and_never_else
     assert running.eyes.hold_s() == HOLD_S
     go_on.set()
     until(lambda: running.eyes.hold_s() == 0)
+
+
+def test_many_disks_that_came_to_rest_are_looked_at_together(running: Running) -> None:
+    names = [f"sb-{number}" for number in range(10 * PASSES_MAX)]
+    for name in names:
+        running.asking.ensure(name, base=BASE)
+    running.tell_log()
+    for name in names:
+        running.until_state(State.SNAPSHOTTED, name)
+    running.until_at_rest()
+
+    def surveys() -> int:
+        return len([call for call in running.kernel.trace if call.name == "dm_devices"])
+
+    before = surveys()
+    running.kernel.remove_dm_by_hand("byre-sb-7")  # and nobody tells of it
+    for name in names:
+        running.daemon._look_later(name)  # noqa: SLF001 - as after a pass of each
+    running.until(
+        lambda: bool(running.asking.log.select("WHERE disk = 'sb-7' AND type = 'drift.detected'"))
+    )
+    running.until_state(State.RESTORED, "sb-7")
+    running.until_at_rest()
+    assert surveys() > before
 
 
 def test_a_restart_with_live_disks_changes_nothing(running: Running, folder: Path) -> None:

@@ -125,34 +125,18 @@ def test_a_delay_that_ends_while_the_key_is_in_work_waits_for_done() -> None:
     assert _drain(queue) == ["a"]
 
 
-def test_a_delay_after_the_work_begins_when_the_key_is_given_back() -> None:
-    queue, clock = _queue()
-    assert not queue.add_after_done("sb-1", 1.0), "nobody has it"
+def test_a_key_is_in_work_from_its_taking_to_its_return() -> None:
+    queue, _ = _queue()
     queue.add("sb-1")
+    assert not queue.is_busy
     assert queue.get(0) == "sb-1"
-    assert queue.add_after_done("sb-1", 2.0)
-    assert queue.add_after_done("sb-1", 1.0)
-    clock.advance_s(60)
-    assert queue.get(0) is None
+    assert (queue.is_busy, queue.is_in_work("sb-1"), queue.is_in_work("sb-2")) == (
+        True,
+        True,
+        False,
+    )
     queue.done("sb-1")
-    clock.advance_s(0.9)
-    assert queue.get(0) is None
-    clock.advance_s(0.1)
-    assert _drain(queue) == ["sb-1"]
-    clock.advance_s(60)
-    assert _drain(queue) == []
-
-
-def test_a_delay_after_the_work_is_forgotten_at_shut_down() -> None:
-    queue, clock = _queue()
-    queue.add("sb-1")
-    assert queue.get(0) == "sb-1"
-    assert queue.add_after_done("sb-1", 1.0)
-    queue.shut_down()
-    assert queue.add_after_done("sb-1", 1.0)
-    queue.done("sb-1")
-    clock.advance_s(60)
-    assert queue.get(0) is None
+    assert (queue.is_busy, queue.is_in_work("sb-1")) == (False, False)
 
 
 def test_a_cancelled_delay_never_comes() -> None:
