@@ -61,10 +61,10 @@ class Root:
         """The file whose flock says that a reconciler is at work."""
         return self.path / "reconciler.lock"
 
-    @property
+    @functools.cached_property
     def cows(self) -> Path:
-        """The folder of the CoW files and clones."""
-        return _inside(self.path, "cow")
+        """The folder of the CoW files and clones; each look at a disk asks for it several times."""
+        return self.path / "cow"
 
     @property
     def bases(self) -> Path:

@@ -80,7 +80,8 @@ def _node_path(device_name: str) -> Path:
 
 def link_texts(record: Record) -> tuple[str, ...]:
     """Return the texts that a link of ours may have: its own, and another disk's until it is."""
-    return tuple(text for text in (str(node_path(record)), record.link_taken) if text)
+    own = str(node_path(record))
+    return (own, record.link_taken) if record.link_taken else (own,)
 
 
 def _is_ours(record: Record, observed: ObservedDisk) -> bool:
@@ -197,20 +198,20 @@ def _live_defects(record: Record, observed: ObservedDisk) -> tuple[str, ...]:
     dm = observed.dm
     assert dm is not None, "only asked of a live device"
     found: list[str] = []
-    if (record.device, record.device_number) != (str(node_path(record)), str(dm.device)):
-        found.append(f"{node_path(record)} ({dm.device}) is not the recorded device")
+    node, number = str(node_path(record)), str(dm.device)
+    if (record.device, record.device_number) != (node, number):
+        found.append(f"{node} ({number}) is not the recorded device")
     if dm.suspended and record.frozen is None:
         found.append(f"{dm.name} is suspended")
     if observed.node is not None and not _leads_to(observed, dm.node):
-        found.append(f"{node_path(record)} does not lead to {dm.node}")
+        found.append(f"{node} does not lead to {dm.node}")
     there = observed.device_node
-    if there is not None and there.target != str(dm.device):
+    if there is not None and there.target != number:
         found.append(f"{dm.node} is {'missing' if there.kind is LinkKind.MISSING else 'another'}")
-    node = str(node_path(record))
     found += longer.defects(record, observed)
     found += directio.defects(record, observed)
     found += link_defects(record, observed, node, link_texts(record))
-    return (*found, *jailing.defects(record, observed, str(dm.device)))
+    return (*found, *jailing.defects(record, observed, number))
 
 
 def _room(record: Record, observed: ObservedDisk) -> CowRoom | None:

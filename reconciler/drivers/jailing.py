@@ -32,6 +32,8 @@ def look(kernel: Kernel, record: Record) -> NodeObservation | None:
 
 def look_at_others(kernel: Kernel, record: Record) -> tuple[tuple[str, LinkObservation], ...]:
     """Look where a node was made, or begun, that nobody wants any more."""
+    if not (record.jail_node or record.nodes_begun):
+        return ()
     places = dict.fromkeys((record.jail_node, *record.nodes_begun))
     unwanted = (path for path in places if path and path != _wanted_path(record))
     return tuple((path, kernel.read_link(Path(path))) for path in unwanted)

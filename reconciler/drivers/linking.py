@@ -17,9 +17,10 @@ from statemachine.record import Record
 
 def look_at_others(kernel: Kernel, record: Record) -> tuple[tuple[str, LinkObservation], ...]:
     """Look where attempts that did not end well began links that nobody wants any more."""
-    paths = (
-        path for path in record.links_begun if path not in (str(record.wanted.link), record.link)
-    )
+    if not record.links_begun:
+        return ()
+    wanted = (str(record.wanted.link), record.link)
+    paths = (path for path in record.links_begun if path not in wanted)
     return tuple((path, kernel.read_link(Path(path))) for path in paths)
 
 
