@@ -201,6 +201,33 @@ class TestHands:
         sim.write(path, CHUNK, b"x")
 
 
+class TestPaths:
+    @pytest.mark.parametrize(
+        "path",
+        ["/srv/base", "//srv//base", "/srv/./base", "/srv/base/.", "/srv/x/../base", "/l/base"],
+    )
+    def test_one_file_is_found_by_each_way_to_it(self, sim: SimKernel, path: str) -> None:
+        sim.make_file("/srv/base", 4096, b"mine")
+        sim.make_file("/srv/x/other", 4096)
+        sim.put_link(Path("/l"), "srv", replaces=None)
+        assert sim.read(path, 0, 4) == b"mine"
+
+    @pytest.mark.parametrize("path", ["/srv", "/srv/", "/srv/.", "/srv/x/..", "/l", "/../srv"])
+    def test_a_folder_that_is_there_is_not_made_anew(self, sim: SimKernel, path: str) -> None:
+        sim.make_file("/srv/x/base", 4096)
+        sim.put_link(Path("/l"), "/srv", replaces=None)
+        before = sim.identify(Path("/srv"))
+        sim.make_folder_by_hand(path)
+        assert (sim.identify(Path("/srv")), sim.names_in("/srv")) == (before, ("x",))
+        assert sim.host.tree.get(path) is sim.host.tree.get("/srv")
+
+    @pytest.mark.parametrize("page", [b"", b"x", bytes(4096), b"x".rjust(4096, b"\0"), b"ab\0c"])
+    def test_zeros_at_the_end_of_a_page_are_read_back(self, sim: SimKernel, page: bytes) -> None:
+        sim.make_file("/file", 8192, b"y" * 8192)
+        sim.write("/file", 0, page.ljust(4096, b"\0"))
+        assert sim.read("/file", 0, 8192) == page.ljust(4096, b"\0") + b"y" * 4096
+
+
 class TestPrivileges:
     @pytest.mark.parametrize("number", [errno.ENODEV, errno.EACCES])
     def test_without_device_mapper(self, sim: SimKernel, number: int) -> None:
