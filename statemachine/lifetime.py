@@ -29,8 +29,8 @@ Note = Callable[[str, object, str], None]
 _NS: Final = 1_000_000_000
 _YEARS: Final = range(1970, 2200)  # nanoseconds of later ones do not fit into 64 bits for long
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-_DURATION: Final = re.compile(r"(?:\d{1,9}(?:\.\d{1,3})?[smhdw])+", re.ASCII)
-_PART: Final = re.compile(r"([\d.]+)([smhdw])", re.ASCII)
+_DURATION: Final = r"(?:\d{1,9}(?:\.\d{1,3})?[smhdw])+"
+_PART: Final = r"([\d.]+)([smhdw])"
 
 
 T = TypeVar("T")
@@ -122,8 +122,9 @@ def duration_s(found: object) -> float:
         raise ValueError(DURATION_RULE)  # noqa: TRY004 - one error for all that does not fit
     if isinstance(found, int | float):
         seconds = float(found)
-    elif isinstance(found, str) and _DURATION.fullmatch(found):
-        seconds = sum(float(count) * _UNITS[unit] for count, unit in _PART.findall(found))
+    elif isinstance(found, str) and re.fullmatch(_DURATION, found, re.ASCII):
+        parts = re.findall(_PART, found, re.ASCII)
+        seconds = sum(float(count) * _UNITS[unit] for count, unit in parts)
     else:
         raise ValueError(DURATION_RULE)
     if not 1 <= seconds <= DURATION_S_MAX:

@@ -19,7 +19,7 @@ from typing import Final
 
 LOCKS: Final = Path("/proc/locks")
 _COMMAND_MAX: Final = 80
-_LOCK: Final = re.compile(
+_LOCK: Final = (
     r"\d+: (?:POSIX|FLOCK|OFDLCK) +\S+ +(?:READ|WRITE) (?P<pid>\d+) "
     r"(?P<major>[0-9a-f]+):(?P<minor>[0-9a-f]+):(?P<inode>\d+) (?P<first>\d+) (?P<last>\d+|EOF)"
 )
@@ -56,7 +56,7 @@ def process(pid: int) -> str:
 def _pids(lines: list[str], status: os.stat_result, byte: int | None) -> Iterator[int]:
     device = (os.major(status.st_dev), os.minor(status.st_dev))
     for line in lines:
-        lock = _LOCK.fullmatch(line)  # one that waits has "->" and holds nothing
+        lock = re.fullmatch(_LOCK, line)  # one that waits has "->" and holds nothing
         if lock is None or int(lock["inode"]) != status.st_ino:
             continue
         if (int(lock["major"], 16), int(lock["minor"], 16)) != device:

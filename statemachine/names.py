@@ -30,9 +30,10 @@ LOG_NAME: Final = "byre.db"
 """The log's file in the state root."""
 
 _NAME = re.compile(rf"[a-z0-9][a-z0-9._-]{{0,{NAME_LENGTH_MAX - 1}}}")
-_UUID = re.compile(r"BYRE-([0-9a-f]{32})-([1-9][0-9]{0,9})")
-_MARKER = re.compile(r"BYRE-base-([0-9a-f]{16})")
-_DIGEST = re.compile(r"[0-9a-f]{64}")
+# `re` compiles these when one is first asked for; whoever shows disks needs none of them.
+_UUID: Final = r"BYRE-([0-9a-f]{32})-([1-9][0-9]{0,9})"
+_MARKER: Final = r"BYRE-base-([0-9a-f]{16})"
+_DIGEST: Final = r"[0-9a-f]{64}"
 UUID_PREFIX: Final = "BYRE-"
 _ORIGIN: Final = "-origin"
 BASE_RULE: Final = "base:NAME, sha256: and 64 hex digits, or a path (./base:… for such a file)"
@@ -80,7 +81,7 @@ def base_reference(text: str) -> tuple[str, str] | None:
         return None
     if kind == "base":
         return "name", disk_name(rest)
-    if _DIGEST.fullmatch(rest) is None:
+    if re.fullmatch(_DIGEST, rest) is None:
         raise ValueError(BASE_RULE)
     return "sha256", rest
 
@@ -95,7 +96,7 @@ class DmUuid:
     @classmethod
     def parse(cls, text: str) -> Self | None:
         """Read a dm UUID; None when it is not one of ours, however similar it looks."""
-        match = _UUID.fullmatch(text)
+        match = re.fullmatch(_UUID, text)
         return cls(match[1], int(match[2])) if match else None
 
     def __str__(self) -> str:
@@ -135,4 +136,4 @@ def cow_marker(disk_id: str, generation: int) -> str:
 
 def is_base_marker(text: str) -> bool:
     """Tell whether a loop's `lo_file_name` marks a base of any byre root."""
-    return _MARKER.fullmatch(text) is not None
+    return re.fullmatch(_MARKER, text) is not None

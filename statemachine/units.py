@@ -26,7 +26,7 @@ lvcreate(8) allows for snapshots. The kernel takes others, up to 1 GiB, and nobo
 LARGEST_BYTES = 2**63 - SECTOR_BYTES
 
 _SUFFIX = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40, "p": 2**50}
-_SIZE = re.compile(r"(\d{1,19})\s*([kmgtp]?)(?:i?b)?", re.IGNORECASE | re.ASCII)
+_SIZE = r"(\d{1,19})\s*([kmgtp]?)(?:i?b)?"
 
 
 class UnitError(ValueError):
@@ -95,7 +95,7 @@ class Bytes(_Size):
         Raises:
             UnitError: the text is no such size or is out of range.
         """
-        match = _SIZE.fullmatch(text.strip())
+        match = re.fullmatch(_SIZE, text.strip(), re.IGNORECASE | re.ASCII)
         if match is None:
             msg = f"{text!r} is not a size; write a whole number with B, K, M, G, T or P"
             raise UnitError(msg)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import sys
 
 
@@ -10,6 +12,9 @@ def main() -> None:
     _refuse_other_statemachine()
     from reconciler.cli.app import run  # noqa: PLC0415 - keeps `import reconciler.cli` free
 
+    # When Python ends, it looks for garbage among all that was ever imported. What is frozen it
+    # leaves alone, and the process gives its memory back as a whole: a sixth of a short command.
+    atexit.register(gc.freeze)
     run()
 
 
