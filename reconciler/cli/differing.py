@@ -7,7 +7,6 @@ import json
 import attrs
 import click
 
-from reconciler.api import Byre
 from reconciler.cli import options, say
 from reconciler.cli.app import Context
 from statemachine import changes, timetravel
@@ -27,9 +26,9 @@ def diff_log_command(ctx: Context, *, before: str, after: str, output: str) -> N
 
     A and B are the seq of an event, a time, or `now`.
     """
-    with Byre(ctx.root.path, read_only=True) as byre:
-        seqs = [_seq(byre.log, before), _seq(byre.log, after)]
-        found = list(changes.between(byre.log, *seqs))
+    with LogReader(ctx.root.log) as log:
+        seqs = [_seq(log, before), _seq(log, after)]
+        found = list(changes.between(log, *seqs))
     if output == "json":
         say.machine(
             {

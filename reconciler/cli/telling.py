@@ -9,13 +9,13 @@ from pathlib import Path
 import attrs
 import click
 
-from reconciler.api import Byre
 from reconciler.cli import options, say
 from reconciler.cli.app import Context
 from reconciler.cli.asking import asking
 from reconciler.cli.printing import Printer, printer
 from statemachine.errors import NoSuchDisk, UsageError
 from statemachine.events import Event
+from statemachine.logreader import LogReader
 from statemachine.names import HOST
 from statemachine.past import Past
 from statemachine.questions import Question
@@ -61,8 +61,8 @@ def history_command(
     """
     question = attrs.evolve(question, disk=name, newest_first=newest_first)
     _refuse_senseless(question, limit=limit, follow=follow, summary=summary, output=output)
-    with Byre(ctx.root.path, read_only=True) as byre, Past(byre.log, archives) as past:
-        if name is not None and name != HOST and byre.log.record(name) is None:
+    with LogReader(ctx.root.log) as log, Past(log, archives) as past:
+        if name is not None and name != HOST and log.record(name) is None:
             raise NoSuchDisk(name)
         if left_out := past.left_out(question):
             told = f"events up to {left_out} are in archives: name them with --archive"
@@ -72,7 +72,7 @@ def history_command(
 
             tell_summary(past.search(question), output)
         elif follow:
-            _follow(byre, past, question, printer("jsonl" if output == "json" else output))
+            _follow(log, past, question, printer("jsonl" if output == "json" else output))
         else:
             _tell(past.search(question), question, limit, printer(output))
 
@@ -104,12 +104,12 @@ def _tell(found: Iterator[Event], question: Question, limit: int | None, told: P
         say.person(f"there are more; go on with {option} {seq}")
 
 
-def _follow(byre: Byre, past: Past, question: Question, told: Printer) -> None:
+def _follow(log: LogReader, past: Past, question: Question, told: Printer) -> None:
     from reconciler.watch.follow import LogFollower, changes  # noqa: PLC0415 - only with --follow
 
-    with LogFollower(byre.log.path) as follower:
+    with LogFollower(log.path) as follower:
         after = question.after
-        for seq in changes(follower, byre.log.last_seq):
+        for seq in changes(follower, log.last_seq):
             for event in past.search(attrs.evolve(question, after=after)):
                 after = event.seq
                 told.event(event)

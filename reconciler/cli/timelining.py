@@ -8,11 +8,12 @@ from typing import Any
 import attrs
 import click
 
-from reconciler.api import Byre
 from reconciler.cli import options, say
 from reconciler.cli.app import Context
-from statemachine.errors import LogUnavailable, UsageError
+from reconciler.clock import SystemClock
+from statemachine.errors import LogUnavailable, NoSuchDisk, UsageError
 from statemachine.lives import PARTS_MAX, Life, TooManyParts, lives
+from statemachine.logreader import LogReader
 from statemachine.past import Past
 from statemachine.questions import Question
 from statemachine.utc import iso
@@ -43,9 +44,10 @@ def timeline_command(
     output: str,
 ) -> None:
     """Show the life of a disk: its states by time, and where something went wrong."""
-    with Byre(ctx.root.path, read_only=True) as byre, Past(byre.log, archives) as past:
-        byre.get(name)
-        found = _lives(byre, past, Question(disk=name, generation=generation))
+    with LogReader(ctx.root.log) as log, Past(log, archives) as past:
+        if log.record(name) is None:
+            raise NoSuchDisk(name)
+        found = _lives(past, Question(disk=name, generation=generation))
     if not found:
         raise UsageError(f"{name} has no generation {generation}", hint="see `byre history`")
     if svg is not None:
@@ -61,9 +63,9 @@ def timeline_command(
         show(name, found)
 
 
-def _lives(byre: Byre, past: Past, question: Question) -> list[Life]:
+def _lives(past: Past, question: Question) -> list[Life]:
     try:
-        return lives(past.search(question), now=byre.clock.now_ns())
+        return lives(past.search(question), now=SystemClock().now_ns())
     except TooManyParts as error:
         msg = f"{question.disk} has more than {PARTS_MAX} states and marks, too many to draw"
         hint = "choose one life with --generation, or count with `byre history NAME --summary`"

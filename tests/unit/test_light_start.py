@@ -23,7 +23,7 @@ try:
 finally:
     sys.stderr.write("\\n".join(sys.modules))
 """
-NOT_TO_ASK = {
+NOT_TO_SHOW_DISKS = {
     "cattrs": "it makes JSON of what is written; reading goes without",
     "reconciler.api": "it brings the reconciler along",
     "reconciler.config": "settings, for a root that has some",
@@ -39,6 +39,8 @@ NOT_TO_ASK = {
     "transitions": "the table as a machine, for who fires a trigger",
 }
 """Each module, and what it is for."""
+OF_EVENTS = {"statemachine.payloads", "statemachine.observed", "statemachine.projection"}
+"""Who looks back reads events, and may make records of them."""
 OWN_MODULES_MAX = 45
 """A little more than there are: each takes a part of a millisecond."""
 
@@ -66,7 +68,23 @@ def modules_of(*words: str | Path) -> tuple[str, set[str]]:
 def test_to_show_disks_nothing_is_imported_that_only_other_commands_need(root: Path) -> None:
     said, modules = modules_of("--root", root, "get", "-o", "json")
     assert [disk["name"] for disk in json.loads(said)] == ["sb-1", "sb-2"]
-    assert {each: why for each, why in NOT_TO_ASK.items() if each in modules} == {}
+    assert {each: why for each, why in NOT_TO_SHOW_DISKS.items() if each in modules} == {}
     own = {each for each in modules if each.partition(".")[0] in ("reconciler", "statemachine")}
     assert "statemachine.logreader" in own
     assert len(own) <= OWN_MODULES_MAX, sorted(own)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("history", "-o", "jsonl"),
+        ("history", "sb-1", "-o", "json", "--summary"),
+        ("timeline", "sb-1", "-o", "json"),
+    ],
+)
+def test_to_look_back_nothing_is_imported_that_changes_something(
+    root: Path, words: tuple[str, ...]
+) -> None:
+    said, modules = modules_of("--root", root, *words)
+    assert said
+    assert (NOT_TO_SHOW_DISKS.keys() - OF_EVENTS) & modules == set()
