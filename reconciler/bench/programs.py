@@ -10,7 +10,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -61,10 +61,11 @@ def run(*words: str) -> str:
             os.close(descriptor)
 
 
-def run_unheard(words: Sequence[str]) -> None:
+def run_unheard(words: Sequence[str], environment: Mapping[str, str] = os.environ) -> None:
     """Run a program to its end, its output thrown away; raises BenchFailed."""
     with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - a descriptor is wanted
-        pid = _spawned(words[0], words, output=nowhere.fileno(), errors=nowhere.fileno())
+        ends = [(os.POSIX_SPAWN_DUP2, nowhere.fileno(), end) for end in (1, 2)]
+        pid = os.posix_spawn(words[0], list(words), environment, file_actions=ends)
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     if code != 0:
         raise BenchFailed(f"{' '.join(words)} ended with {code}")

@@ -2,12 +2,13 @@
 
 Both read bytecode, as an installed program does. It is kept in the yard and written by the first
 round, which does not count. So it does not matter whether this checkout has any, and whether
-PYTHONDONTWRITEBYTECODE is set. May be imported by the package only.
+the caller lets Python write some. May be imported by the package only.
 """
 
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Mapping
 from typing import Final
 
@@ -20,8 +21,7 @@ from reconciler.bench.stopwatch import timed_s
 from reconciler.bench.yard import Yard
 
 _IMPORTS: Final = "import sqlite3, attrs, click"
-_COMMAND: Final = "from reconciler.cli import main; main()"
-_KEEP_BYTECODE: Final = "import sys; sys.dont_write_bytecode = False"
+_NO_BYTECODE: Final = "PYTHONDONTWRITEBYTECODE"
 
 
 def measure(yard: Yard, plan: Plan) -> Mapping[str, Measured]:
@@ -30,16 +30,16 @@ def measure(yard: Yard, plan: Plan) -> Mapping[str, Measured]:
     plan.tell(f"a log with {plan.crowd} live disks")
     with simulation(root) as simulated:
         simulated.bring_live(plan.crowd)
-    kept = ("-X", f"pycache_prefix={yard.in_memory / 'bytecode'}", "-c")
-    asked = ("--root", str(root), "get", "-o", "json")
     commands = {
-        "byre get": programs.python(*kept, f"{_KEEP_BYTECODE}; {_COMMAND}", *asked),
-        "imports": programs.python(*kept, f"{_KEEP_BYTECODE}; {_IMPORTS}"),
+        "byre get": programs.byre("--root", root, "get", "-o", "json"),
+        "imports": programs.python("-c", _IMPORTS),
     }
+    environment = {name: value for name, value in os.environ.items() if name != _NO_BYTECODE}
+    environment["PYTHONPYCACHEPREFIX"] = str(yard.in_memory / "bytecode")
     samples: dict[str, list[float]] = {name: [] for name in commands}
     for number in range(plan.rounds + 1):
         for name, words in commands.items():
-            took_s = timed_s(functools.partial(programs.run_unheard, words))
+            took_s = timed_s(functools.partial(programs.run_unheard, words, environment))
             if number:  # the first one reads what the others find in memory
                 samples[name].append(took_s)
     value = quantile(samples["byre get"], 50) / quantile(samples["imports"], 50)
