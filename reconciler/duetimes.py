@@ -1,7 +1,7 @@
 """Keys by the time they are due: each key once, the earliest time wins.
 
 What this module does not do: it reads no clock and locks nothing; times are numbers to it.
-Pure; the delayed part of `reconciler.workqueue` and of `reconciler.latelooks`, which import it.
+Pure; the delayed part of `workqueue` and of `latelooks`; may be imported by these.
 """
 
 from __future__ import annotations
