@@ -26,6 +26,22 @@ from statemachine.units import Sectors
 NO_DISCARD: Final = "no-discard"
 
 
+def _refuse_lost_loops(scene: Scene, how: str) -> None:
+    """Begin anew where a loop went with the device that held it: one with autoclear does.
+
+    It has autoclear while its disk is live, or from somebody's `losetup -d` (kernel fact 11). When
+    the device is taken away by hand, the loop goes with the last who has it open: that may be who
+    looks at it, so that it is there when it is looked at, and gone when it is used.
+
+    Raises:
+        TransientError: one of the scene's loops is not what it was.
+    """
+    for loop in (scene.base_loop, scene.cow_loop):
+        now = None if loop is None else scene.kernel.loop(loop.number, named=False)
+        if loop is not None and (now is None or now.marker != loop.marker):
+            raise TransientError(f"{loop.path} {how}", kind="again")
+
+
 @attrs.frozen
 class MakeDm:
     """Have the dm device of this name and UUID, with or without a table yet."""
@@ -48,20 +64,9 @@ class MakeDm:
             # A crash left it half-made, perhaps with a table that was loaded and not resumed: the
             # kernel takes no second one on the same CoW (EINVAL, "handover failed", dm-snap.c).
             scene.kernel.dm_remove(self.name, self.uuid)
-            self._refuse_lost_loops(scene)
+            _refuse_lost_loops(scene, f"went with the half-made {self.name}")
             self._make(scene)
         return True
-
-    def _refuse_lost_loops(self, scene: Scene) -> None:
-        """Begin anew where a loop went with the half-made device, which alone held it.
-
-        Somebody's `losetup -d` leaves a held one with autoclear (kernel fact 11).
-        """
-        for loop in (scene.base_loop, scene.cow_loop):
-            now = None if loop is None else scene.kernel.loop(loop.number, named=False)
-            if loop is not None and (now is None or now.marker != loop.marker):
-                msg = f"{loop.path} went with the half-made {self.name}"
-                raise TransientError(msg, kind="again")
 
     def _make(self, scene: Scene) -> None:
         scene.device = scene.kernel.dm_create(self.name, self.uuid)
@@ -119,6 +124,7 @@ class LoadTable:
         try:
             scene.kernel.dm_load(self.uuid, table)
         except PermanentError as error:
+            _refuse_lost_loops(scene, f"went while the table of {self.name} was loaded")
             if not self.discards or error.errno != errno.EINVAL:
                 raise
             msg = f"{self.name}: this kernel's snapshot target takes no discards"

@@ -11,7 +11,7 @@ import attrs
 import pytest
 
 from statemachine.errors import ActionError
-from statemachine.machine import Trigger
+from statemachine.machine import State, Trigger
 from statemachine.plight import Failure
 from tests.unit.builders import LINK, Stage
 from tests.unit.crashing import SCENARIOS
@@ -133,3 +133,29 @@ def recover(stage: Stage) -> None:
         stage.settle()
     stage.check()
     stage.check_quiet()
+
+
+def test_a_loop_that_goes_while_the_table_is_loaded_is_made_again(folder: Path) -> None:
+    stage = Stage(folder)
+    once = iter([stage.kernel])
+
+    def let_go(_: object) -> None:
+        for kernel in once:
+            assert kernel.detach_loop_by_hand(_loop_of(stage))
+
+    stage.kernel.faults.hook("dm_load", let_go)
+    stage.kernel.faults.fail("dm_load", errno.EIO)  # what a read of its header gives then
+    stage.declare()
+    failure = first_failure(stage)
+    assert failure is not None
+    assert (failure.consequence, failure.kind) == ("transient", "again")
+    assert "went while the table of byre-sb-1 was loaded" in failure.message
+    stage.settle()
+    assert stage.record().state is State.SNAPSHOTTED
+    stage.check()
+    stage.close()
+
+
+def _loop_of(stage: Stage) -> int:
+    (number,) = (loop.number for loop in stage.kernel.loops() if not loop.read_only)
+    return number
