@@ -8,7 +8,8 @@ Why that is enough when an fsync fails once: the kernel then takes the pages for
 are not on disk, and a second fsync alone would succeed and prove nothing. SQLite does not count the
 frames of a failed commit; the next commit writes over them, and so the same pages are dirty again
 and written by its own fsync. A checkpoint that failed is made again from its beginning
-(sqlite.org/src: wal.c, sqlite3WalFrames and walCheckpoint).
+(sqlite.org/src: wal.c, sqlite3WalFrames and walCheckpoint). An fsync that succeeds proves nothing
+where the file system was given up at that moment, so that is looked at as well.
 May be imported by eventlog only.
 """
 
@@ -103,9 +104,23 @@ class Writer:
         try:
             connection = self._trusted()
             with database.write_lock(connection):
-                return work(connection)
+                result = work(connection)
+            self._refuse_read_only()
         except database.RAISED as error:
             raise database.sorted_out(error, self._path) from error
+        return result
+
+    def _refuse_read_only(self) -> None:
+        """Acknowledge nothing on a file system that was given up while it was synced.
+
+        ext4 whose journal is aborted in the middle of an fsync may call that fsync a success: the
+        transaction that it waits for is over, and was not written (jbd2_complete_transaction in
+        fs/jbd2/journal.c). The file system is read-only from then on.
+        """
+        if os.statvfs(self._name).f_flag & os.ST_RDONLY:
+            self.close()
+            msg = f"{self._path}: its file system became read-only; what was written may be lost"
+            raise LogUnavailable(msg, hint="see the kernel's log; check the file system")
 
     def _trusted(self) -> sqlite3.Connection:
         """Return the connection, a new one after a failure; the file must be the one opened."""

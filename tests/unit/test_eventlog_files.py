@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import attrs
 import pytest
@@ -314,3 +315,21 @@ def test_without_privilege_the_log_is_unavailable(path: Path) -> None:
     with pytest.raises(LogUnavailable):
         EventLog(path, read_only=True)
     path.parent.chmod(0o700)
+
+
+def test_a_commit_on_a_file_system_that_was_given_up_meanwhile_is_not_acknowledged(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.statvfs
+
+    def given_up(place: str) -> SimpleNamespace:
+        return SimpleNamespace(f_flag=real(place).f_flag | os.ST_RDONLY)
+
+    with EventLog(path) as log:
+        log.append([host_event()])
+        with monkeypatch.context() as patched:
+            patched.setattr("statemachine.writer.os.statvfs", given_up)
+            with pytest.raises(LogUnavailable, match="became read-only"):
+                log.append([host_event()])
+        assert log.append([host_event()])[0].seq > 1  # it is trusted again, and looked at first
+        assert log.head.seq == log.last_seq()
