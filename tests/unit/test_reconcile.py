@@ -11,7 +11,6 @@ import pytest
 
 from reconciler.clock import FakeClock
 from reconciler.kernel.sim import SimKernel
-from reconciler.reconcile import Reconciler
 from statemachine.machine import Desired, State, Trigger
 from statemachine.observed import DeviceNumber, Holder, LinkKind
 from statemachine.units import Bytes
@@ -384,24 +383,3 @@ def test_a_removal_that_was_done_though_the_call_failed_is_done(stage: Stage) ->
     assert stage.command(Trigger.REMOVE).state is State.REMOVED
     stage.check()
     assert "transition.failed remove" not in stage.types()
-
-
-def test_a_record_in_memory_that_is_behind_the_log_changes_nothing(stage: Stage) -> None:
-    stage.declare()
-    behind = stage.record()
-    stage.byre.command(["sb-1"], Trigger.REMOVE)
-    before = stage.kernel.faults.changes
-    reconciler = Reconciler(
-        stage.byre.log,
-        stage.kernel,
-        stage.byre.root,
-        settings=stage.settings,
-        clock=stage.clock,
-        random=lambda: 0.5,
-        known={"sb-1": behind}.get,
-    )
-    reconciler.reconcile("sb-1")
-    assert stage.record().state is State.REMOVED
-    assert "started attach" not in " ".join(stage.types())
-    made = [call.name for call in stage.kernel.faults.changes[len(before) :]]
-    assert "loop_attach" not in made
