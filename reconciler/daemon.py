@@ -251,8 +251,8 @@ class Daemon:
         seen = self._survey() if are_for_a_survey(len(names), len(self._known)) else None
         now_ns = self._byre.clock.now_ns()
         for name in names:
-            record = self._known.find(name)
-            if record is None or not self._is_quiet(record, seen, now_ns):
+            found = self._known.find(name)
+            if found is None or resting.is_timed(found) or not self._is_quiet(found, seen, now_ns):
                 self._disks.add(name)
 
     def _survey(self) -> survey.Survey | None:
@@ -264,7 +264,7 @@ class Daemon:
             return None
 
     def _is_quiet(self, record: Record, seen: survey.Survey | None, now_ns: int) -> bool:
-        if seen is None or resting.is_timed(record) or lapse.is_expired(record, now_ns):
+        if seen is None or lapse.is_expired(record, now_ns):
             return False  # the clock may have been set since its time was put into the queue
         try:
             return survey.is_quiet(record, seen, self._byre.kernel)

@@ -7,7 +7,7 @@ May be imported by eventlog and what stands above it in `statemachine`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -70,9 +70,10 @@ class Batch:
     """The events of one transaction: placed one request after the other, then written at once.
 
     `boot_id` and `now_ns` are what the next events get; a story of a longer time moves them.
-    `proven` is the row of an event that the caller wrote before: it needs no other proof. `known`
-    has records that need not be read, as they were then; it is moved along, and not used when
-    somebody else has written since. `admit` may refuse a request.
+    `known` has records that need not be read. They are as they were after `proven`, the row of an
+    event that the caller wrote before, which needs no other proof; when somebody else has written
+    since, they are not used. Who leaves `proven` out says that nobody has. `admit` may refuse a
+    request.
     """
 
     def __init__(
@@ -80,9 +81,9 @@ class Batch:
         connection: sqlite3.Connection,
         boot_id: str,
         now_ns: int,
-        known: dict[str, Record | None] | None = None,
+        known: Mapping[str, Record | None] | None = None,
         *,
-        proven: tuple[object, ...] = (),
+        proven: Row | None = None,
         admit: Admit | None = None,
     ) -> None:
         self._admit = admit
@@ -91,20 +92,20 @@ class Batch:
         self.now_ns = now_ns
         self._rows: list[Row] = []
         self.records: dict[str, Record | None] = {}
-        """The records that were read and moved, by name."""
+        """The records of the disks of this batch, moved along, by name."""
         self._begun: set[str] = set()
         """The disks whose row is not there yet, or is of an older generation."""
         self._before: dict[str, Record | None] = {}
         """The records as they were before the request that is being placed."""
         self._bases: Bases | None = None
         self._host_version: int | None = None
-        newest = connection.execute(SELECT_NEWEST).fetchone()
-        if newest is not None and newest != proven:
-            check_hash(Event(*newest))
-        if known is not None and (not proven or newest == proven):
-            self.records = known
-        self.newest: Row = newest or ()
+        self.newest: Row = connection.execute(SELECT_NEWEST).fetchone() or ()
         """The row of the newest event, with those that were placed."""
+        if self.newest and self.newest != proven:
+            check_hash(Event(*self.newest))
+        self.follows: Final = proven in (None, self.newest)
+        """Whether nobody else has written since `proven`."""
+        self._known: Final = known if known and self.follows else {}
 
     def place(self, request: Request) -> None:
         """Give one request's events their places, or note why it cannot be; all or none.
@@ -205,9 +206,12 @@ class Batch:
 
     def _record(self, name: str) -> Record | None:
         if name not in self.records:
-            row = self._connection.execute(SELECT_RECORD, (name,)).fetchone()
-            self.records[name] = known_record(row[0]) if row else None
+            self.records[name] = self._known[name] if name in self._known else self._stored(name)
         return self.records[name]
+
+    def _stored(self, name: str) -> Record | None:
+        row = self._connection.execute(SELECT_RECORD, (name,)).fetchone()
+        return known_record(row[0]) if row else None
 
     def _number(self, new: NewEvent, record: Record | None) -> tuple[int, int]:
         if new.disk == HOST:

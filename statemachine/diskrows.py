@@ -6,12 +6,12 @@ above it in `statemachine`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from statemachine import recent
 from statemachine.errors import LogDamaged
+from statemachine.events import json_object
 from statemachine.record import Record, from_row, to_text
 from statemachine.schema import DISK_COLUMNS
 
@@ -34,10 +34,6 @@ _MOVE: Final = (
 )
 
 
-_decode: Final = json.JSONDecoder().raw_decode
-"""`json.loads` looks for spaces before and behind as well, which costs a fifth."""
-
-
 def known_record(text: object) -> Record:
     """Return a record as `read_record` does; one that was read or written a moment ago is at hand.
 
@@ -53,18 +49,10 @@ def known_record(text: object) -> Record:
 def read_record(text: object) -> Record:
     """Return a record as the table `disks` has it; raises LogDamaged when it cannot be read."""
     try:
-        return from_row(_json(str(text)))
-    except (ValueError, RecursionError) as error:
+        return from_row(json_object(str(text), "it"))
+    except ValueError as error:
         msg = f"a record of the table `disks` cannot be read: {error}"
         raise LogDamaged(msg, hint="the events decide: `byre replay --repair`") from error
-
-
-def _json(text: str) -> dict[str, Any]:
-    data: dict[str, Any]
-    data, end = _decode(text)
-    if end != len(text):
-        raise ValueError("there is something behind its end")
-    return data
 
 
 def write(connection: sqlite3.Connection, records: Iterable[Record]) -> None:

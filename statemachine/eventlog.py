@@ -208,10 +208,9 @@ class EventLog(LogReader):
         """Commit some requests in one transaction; one thread at a time."""
 
         def write(connection: sqlite3.Connection) -> tuple[Batch, int, list[Record]]:
-            known, self._known = self._known, {}  # of no use once a transaction has failed
-            proven = self._newest_row
+            now_ns, proven = self._clock_ns(), self._newest_row
             batch = Batch(
-                connection, self.boot_id, self._clock_ns(), known, proven=proven, admit=self.admit
+                connection, self.boot_id, now_ns, self._known, proven=proven, admit=self.admit
             )
             before, _ = batch.head
             for request in group:
@@ -222,7 +221,9 @@ class EventLog(LogReader):
         try:
             batch, before, moved = self._writable().transact(write)
             self._newest_row = batch.newest
-            self._known = batch.records if len(batch.records) <= KNOWN_MAX else {}
+            if not batch.follows or len(self._known) > KNOWN_MAX:
+                self._known = {}
+            self._known |= batch.records
             commit = Commit(moved, before, Noted(*batch.head), batch.was_asked)
             self._newest = commit.head.seq
             self.head.note(commit.head)

@@ -141,14 +141,20 @@ def read_data(event_type: str, text: str, *, actor: str) -> Data:
     Raises:
         ValueError: it is no JSON object, or its schema version no whole number.
     """
+    data = json_object(text, "its data")
+    shorthand.fill_in(data, actor=actor)
+    return upcast(event_type, data)
+
+
+def json_object(text: str, what: str) -> dict[str, Any]:
+    """Read the text of a JSON object; raises ValueError that begins with `what` it should be."""
     try:
         data, end = _decode(text)
     except RecursionError as error:
-        raise ValueError("its data is nested too deeply") from error
+        raise ValueError(f"{what} is nested too deeply") from error
     if end != len(text) or type(data) is not dict:
-        raise ValueError("its data is no JSON object")
-    shorthand.fill_in(data, actor=actor)
-    return upcast(event_type, data)
+        raise ValueError(f"{what} is no JSON object")
+    return data
 
 
 _columns: Final = operator.attrgetter(*(attribute.name for attribute in attrs.fields(Event)))

@@ -63,8 +63,7 @@ class Scribe:
     def _write(
         self, connection: sqlite3.Connection, moments: Sequence[Told]
     ) -> tuple[dict[str, Record | None], Noted]:
-        known, last = dict(self._known), self._last_at
-        batch = Batch(connection, self._log.boot_id, 0, known)
+        last, batch = self._last_at, Batch(connection, self._log.boot_id, 0, self._known)
         for told in moments:
             assert told.at >= last, "without the guards nothing notes that the clock was set back"
             batch.boot_id, batch.now_ns, last = told.boot_id, told.at, told.at
@@ -73,7 +72,7 @@ class Scribe:
             batch.write()
         living: dict[str, Record | None] = {
             name: record
-            for name, record in known.items()
+            for name, record in {**self._known, **batch.records}.items()
             if record is not None and record.state is not State.REMOVED
         }
         return living, Noted(*batch.head)

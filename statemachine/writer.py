@@ -73,7 +73,8 @@ class Writer:
 
         Raises:
             LogUnavailable: it cannot be written now. Nothing was written, as far as anybody can
-                read; after a failed fsync a power cut may bring it back.
+                read; after a failed fsync a power cut may bring it back. Where the file system
+                was given up meanwhile, it can be read until that is mounted again.
             LogDamaged: its end is not what was written, or the file is another one.
         """
         try:

@@ -12,7 +12,7 @@ from reconciler.clock import FakeClock
 from reconciler.config import Settings
 from reconciler.kernel.sim import SimKernel
 from reconciler.outcome import is_there
-from reconciler.reconcile import Reconciler
+from reconciler.reconcile import FindRecord, Reconciler
 from reconciler.workers import AFTER_ERROR_S
 from statemachine import history
 from statemachine.errors import ActionError
@@ -60,12 +60,13 @@ class Stage:
             (self.root / LOG_NAME).write_bytes(new_log())
         self.settings = Settings(attempts_max=5)
         self.byre = self._open()
-        self.reconciler = self._reconciler()
+        self.reconciler = self.new_reconciler()
 
     def _open(self) -> Byre:
         return Byre(self.root, kernel=self.kernel, settings=self.settings, clock=self.clock)
 
-    def _reconciler(self) -> Reconciler:
+    def new_reconciler(self, known: FindRecord = lambda _name: None) -> Reconciler:
+        """Return a reconciler of this root as a watched process has it, with these records."""
         made = Reconciler(
             self.byre.log,
             self.kernel,
@@ -73,7 +74,7 @@ class Stage:
             settings=self.settings,
             clock=self.clock,
             random=lambda: 0.5,
-            known=lambda _name: None,
+            known=known,
         )
         made.begin()
         return made
@@ -87,7 +88,7 @@ class Stage:
         self.byre.close()
         self.kernel.faults.revive()
         self.byre = self._open()
-        self.reconciler = self._reconciler()
+        self.reconciler = self.new_reconciler()
 
     # --- saying and doing ---------------------------------------------------------------------
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from reconciler.reconcile import Reconciler
 from statemachine.machine import State, Trigger
 from tests.unit.builders import Stage
 
@@ -15,16 +14,7 @@ def test_a_record_in_memory_that_is_behind_the_log_changes_nothing(folder: Path)
     behind = stage.record()
     stage.byre.command(["sb-1"], Trigger.REMOVE)
     before = stage.kernel.faults.changes
-    reconciler = Reconciler(
-        stage.byre.log,
-        stage.kernel,
-        stage.byre.root,
-        settings=stage.settings,
-        clock=stage.clock,
-        random=lambda: 0.5,
-        known={"sb-1": behind}.get,
-    )
-    reconciler.reconcile("sb-1")
+    stage.new_reconciler({"sb-1": behind}.get).reconcile("sb-1")
     assert stage.record().state is State.REMOVED
     assert "started attach" not in " ".join(stage.types())
     made = [call.name for call in stage.kernel.faults.changes[len(before) :]]

@@ -329,3 +329,14 @@ def test_a_disk_whose_time_is_over_is_paused_without_any_other_wake_up(running: 
     running.until_state(State.PAUSED)
     last = [each.data.get("why") for each in running.asking.history("sb-1")]
     assert "expired" in last
+
+
+def test_disks_that_pause_when_idle_do_so_when_many_were_looked_at_together(
+    running: Running,
+) -> None:
+    names = [f"sb-{number}" for number in range(10 * PASSES_MAX)]
+    for name in names:
+        running.asking.ensure(name, base=BASE, idle_pause=1)
+    running.tell_log()
+    for name in names:
+        running.until_state(State.PAUSED, name)

@@ -251,6 +251,29 @@ def test_who_wrote_a_record_needs_not_read_it_until_somebody_else_has_written(
     assert (after.seq, after.expect) == (stored[0].seq + 2, (1, 3))
 
 
+def test_a_disk_that_was_not_there_is_looked_for_when_somebody_else_has_written(
+    log: EventLog, path: Path
+) -> None:
+    with pytest.raises(VersionConflict):
+        log.append([attrs.evolve(declaration("sb-1"), expect=(1, 1), generation=1)])
+    with EventLog(path) as another:
+        another.append([declaration("sb-1")])
+    after = log.advance([attrs.evolve(declaration("sb-1"), expect=(1, 1), generation=1)])
+    assert after == log.record("sb-1")
+
+
+def test_more_disks_than_are_kept_in_memory_are_read_again(
+    log: EventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("statemachine.eventlog.KNOWN_MAX", 1)
+    names = ["sb-1", "sb-2", "sb-3"]
+    log.append([declaration(name) for name in names])
+    for version in (1, 2):
+        for name in names:
+            next_one = attrs.evolve(declaration(name), expect=(1, version), generation=1)
+            assert log.advance([next_one]) == log.record(name)
+
+
 def test_a_record_of_a_transaction_that_failed_is_not_kept(log: EventLog, path: Path) -> None:
     log.append([declaration("sb-1")])
     with sqlite3.connect(path) as raw:
