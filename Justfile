@@ -47,7 +47,8 @@ test-vm *ARGS:
     rm -rf "{{out}}" && mkdir -p "{{out}}" "{{coverage}}"
     python -m tests.kernel.microvm
     COVERAGE_FILE="{{out}}/.coverage.vm" {{vm}} --timeout 4500 --out "{{out}}" -- pytest -m kernel \
-        -o cache_dir=/tmp/pytest --junitxml "{{out}}/junit.xml" --cov --cov-report= \
+        -o cache_dir=/tmp/pytest --junitxml "{{out}}/junit.xml" \
+        --cov --cov-report= --cov-config=tests/kernel/coverage.ini \
         $([ $# -gt 0 ] || echo {{kernel_tests}}) "$@"
     rm -f "{{coverage}}"/.coverage.vm* && cp "{{out}}"/.coverage.vm* "{{coverage}}"
     if [ $# -eq 0 ]; then python -m tests.kernel.completeness "{{out}}/junit.xml"; fi
@@ -105,7 +106,7 @@ bench-rows ROWS *ARGS:
     rows=$(sh tests/kernel/wanted.sh "{{ROWS}}" appends sim versus get fork)
     [ -z "$rows" ] || byre bench $rows --where "on the host" --into "{{bench}}/performance.json" "$@" || failed=1
     cp "{{bench}}/performance.json" "$page.json"
-    [ ! -d "{{bench}}/plots" ] || cp "{{bench}}"/plots/* "$page/"
+    [ ! -d "{{bench}}/plots" ] || cp -r "{{bench}}/plots/." "$page/"
     python docs/generate.py
     [ "$failed" = 0 ] || { echo "some rows could not be measured, and are as they were" >&2; exit 1; }
 

@@ -17,7 +17,7 @@ from statemachine.errors import ActionError, RefusedError
 class Done:
     """Every action worked; `changed` names those that had something to change."""
 
-    changed: tuple[str, ...]
+    changed: tuple[Action, ...]
 
 
 @attrs.frozen(kw_only=True)
@@ -45,7 +45,7 @@ def act(actions: Sequence[Action], scene: Scene) -> Done | Failed:
         except (ActionError, RefusedError) as error:
             undone, not_undone = _undo(changed, scene)
             return Failed(action=str(action), error=error, undone=undone, not_undone=not_undone)
-    return Done(changed=tuple(map(str, changed)))
+    return Done(changed=tuple(changed))
 
 
 def _undo(changed: Sequence[Action], scene: Scene) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -153,7 +153,7 @@ def completed(
 
 
 def _unchanged(move: Move, done: Done) -> tuple[str, ...]:
-    return tuple(_name(each) for each in move.actions if str(each) not in done.changed)
+    return tuple(_name(each) for each in move.actions if each not in done.changed)
 
 
 def _cow_told(view: View, scene: Scene, path: Path, target: State) -> dict[str, Any]:

@@ -176,7 +176,9 @@ def _read(
 
 
 def _on_expiry(table: Mapping[str, object], note: Note) -> OnExpiry:
-    found = table.get("on_expiry", OnExpiry.PAUSE)
+    if "on_expiry" not in table:
+        return OnExpiry.PAUSE
+    found = table["on_expiry"]
     for each in OnExpiry:
         if found == each.value:
             return each

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.guard import Guard
+from reconciler.guard import FULL_LOOK_S, Guard
 from reconciler.kernel.sim import SimCrash, SimKernel
 from statemachine.conditions import ConditionType, conditions
 from statemachine.machine import Desired, State, Trigger
@@ -192,7 +192,7 @@ class TestHostSpace:
         room(stage, 70 * MIB)  # above critical, below half way to low
         stage.settle()
         assert is_suspended(stage)
-        room(stage, 100 * MIB)
+        room(stage, 300 * MIB)
         stage.settle()
         assert not is_suspended(stage)
         assert stage.types()[-2:] == ["disk.frozen", "disk.thawed"]
@@ -299,6 +299,22 @@ class TestGuard:
         room(stage, 20 * MIB)
         guard.look()
         assert woken == ["sb-3", "sb-2", "sb-1"]
+
+    def test_after_a_rest_it_sees_what_was_written(self, stage: Stage) -> None:
+        woken: list[str] = []
+        stage.byre.ensure("sb-1", base=BIG_BASE)
+        stage.settle()
+        guard = Guard(stage.kernel, stage.byre.root.cows, stage.settings, stage.clock, woken.extend)
+        guard.update(stage.byre.log.records())
+        first_s = guard.look()
+        assert [guard.look(), guard.look()] == [first_s, first_s]
+        write(stage, range(2048))
+        stage.clock.advance_s(FULL_LOOK_S)
+        guard.look()
+        assert woken == ["sb-1"], "its store passed a fill level"
+        guard.look()
+        room(stage, 300 * MIB)
+        assert guard.look() < first_s
 
     def test_far_from_the_end_it_looks_seldom(self) -> None:
         kernel = SimKernel()
