@@ -192,7 +192,7 @@ class TestHostSpace:
         room(stage, 70 * MIB)  # above critical, below half way to low
         stage.settle()
         assert is_suspended(stage)
-        room(stage, 300 * MIB)
+        room(stage, 100 * MIB)
         stage.settle()
         assert not is_suspended(stage)
         assert stage.types()[-2:] == ["disk.frozen", "disk.thawed"]
