@@ -85,8 +85,6 @@ class Guard:
         self._changed = threading.Event()
         self._stopped = False
         self._was: Space | None = None
-        self._rest_s = 0.0
-        """When to look again as long as nothing is written; 0 where each look has work to do."""
         self._is_written = True
         self._full_look_due_s = 0.0
         self._thread = threading.Thread(target=self._run, name="byre-guard", daemon=True)
@@ -171,10 +169,10 @@ class Guard:
     def look(self) -> float:
         """Look once, and wake whom it concerns; returns in how many seconds to look again."""
         before, space = self._was, self._free()
-        if space is before and self._rest_s and not (self._is_written or self._can_overflow):
-            return self._rest_s  # nothing was written since, so there is nothing else to be seen
+        is_at_rest = space is before and not (self._is_written or self._can_overflow)
+        if is_at_rest and space.level is not SpaceLevel.CRITICAL:
+            return _next_look_s(space)  # nothing was written, so there is nothing else to be seen
         self._was = space
-        self._rest_s = 0.0 if space.level is SpaceLevel.CRITICAL else _next_look_s(space)
         self._is_written |= before is not space
         self._look_at_space(before, space)
         now_s = self._clock.monotonic_s()

@@ -176,9 +176,7 @@ def _read(
 
 
 def _on_expiry(table: Mapping[str, object], note: Note) -> OnExpiry:
-    if "on_expiry" not in table:
-        return OnExpiry.PAUSE
-    found = table["on_expiry"]
+    found = table.get("on_expiry", OnExpiry.PAUSE)
     for each in OnExpiry:
         if found == each.value:
             return each
